@@ -1,0 +1,1 @@
+"""Training of the small bundled models, on data rendered here."""

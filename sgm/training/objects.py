@@ -1,0 +1,329 @@
+"""Random toy-like objects made of painted solids, and their pictures from a camera on an orbit.
+
+World axes: z is up; the object stands at the origin inside the unit sphere. The camera looks at the origin from
+`CAMERA_DISTANCE`; a growing azimuth moves it counter-clockwise as seen from above, azimuth 0 is on the +x axis, and the
+elevation is the angle above the horizon. Object seeds from `HELD_OUT_SEED` on are never trained on.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgm.training.solids import Array, Paint, Shape, Solid
+
+Triple = tuple[float, float, float]
+
+HELD_OUT_SEED = 1_000_000_000
+FIELD_OF_VIEW_DEG = 33.8  # vertical and horizontal, as in SV3D's renders
+FRAME_FILL = 0.9  # diameter of the unit sphere's picture in frame widths: most objects then fill 75 to 85 %
+CAMERA_DISTANCE = float((1 + (FRAME_FILL * np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))) ** -2) ** 0.5)
+
+# The light hangs on the camera, over its left shoulder, with a little more light on what faces the sky. A lamp fixed in
+# the world would make the brightness of an unseen side depend on where that lamp is, which one picture hardly tells;
+# this way an orbit is a turntable in a photographer's studio: shading follows from shape and viewing angle alone.
+LIGHT = np.array([-0.45, 0.55, 0.70], np.float32) / np.float32(np.sqrt(0.45**2 + 0.55**2 + 0.70**2))  # right, up, back
+AMBIENT, DIFFUSE, SKY = 0.42, 0.48, 0.10  # at most 1 together
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """A few solids that together fit the unit sphere."""
+
+    solids: tuple[Solid, ...]
+
+
+def random_object(seed: int) -> Object:
+    """The object of a seed: a toy, house, creature, stack or cluster of 2 to 6 solids, filling the unit sphere.
+
+    The same seed gives the same object on every platform (PCG64). Seeds below `HELD_OUT_SEED` are for training.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    build = ASSEMBLIES[int(rng.choice(len(ASSEMBLIES), p=ASSEMBLY_SHARES))]
+    return _centred(build(_Kit(rng)), _rotation(yaw_deg=rng.uniform(0, 360)))
+
+
+def render_orbit(
+    obj: Object, elevations_deg: Sequence[float], azimuths_deg: Sequence[float], size: int, supersampling: int = 2
+) -> NDArray[np.uint8]:
+    """Pictures (T, size, size, 4) of the object, RGBA with straight alpha, from each of T elevations and azimuths.
+
+    Each pixel averages `supersampling`^2 rays. Pixels without object are white with alpha 0.
+    """
+    assert len(elevations_deg) == len(azimuths_deg)
+    rays = _camera_rays(size, supersampling)
+    frames = np.empty((len(azimuths_deg), size, size, 4), np.uint8)
+    for frame, elevation, azimuth in zip(frames, elevations_deg, azimuths_deg, strict=True):
+        colours, covered = _trace(obj, rays, _camera_axes(elevation, azimuth))
+        samples = covered.reshape(supersampling**2, size, size)
+        count = samples.sum(axis=0, dtype=np.float32)
+        total = colours.reshape(3, supersampling**2, size, size).sum(axis=1)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.float32(1))
+        frame[..., :3] = (mean * 255 + 0.5).transpose(1, 2, 0)
+        frame[..., 3] = count * (255 / supersampling**2) + 0.5
+    return frames
+
+
+def _camera_rays(size: int, supersampling: int) -> Array:
+    """Unit directions (3, supersampling^2 * size * size) in camera axes (right, up, forward)."""
+    half_width = np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))
+    positions = ((np.arange(size * supersampling) + 0.5) / (size * supersampling) * 2 - 1) * half_width
+    sub_pixels = positions.reshape(size, supersampling)
+    right = np.broadcast_to(sub_pixels.T[None, :, None, :], (supersampling, supersampling, size, size))
+    up = np.broadcast_to(-sub_pixels.T[:, None, :, None], right.shape)
+    rays = np.stack([right, up, np.ones_like(right)]).reshape(3, -1)
+    unit: Array = (rays / np.linalg.norm(rays, axis=0)).astype(np.float32)
+    return unit
+
+
+def _camera_axes(elevation_deg: float, azimuth_deg: float) -> Array:
+    """Rows (3, 3): the camera's right, up and forward in world axes."""
+    elevation, azimuth = np.radians(elevation_deg), np.radians(azimuth_deg % 360)
+    right = [-np.sin(azimuth), np.cos(azimuth), 0.0]
+    up = [-np.sin(elevation) * np.cos(azimuth), -np.sin(elevation) * np.sin(azimuth), np.cos(elevation)]
+    forward = [-np.cos(elevation) * np.cos(azimuth), -np.cos(elevation) * np.sin(azimuth), -np.sin(elevation)]
+    return np.array([right, up, forward], np.float32)
+
+
+def _trace(obj: Object, rays: Array, axes: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Shaded colours (3, n) in [0, 1] (0 for a miss) and whether each of the n rays hits."""
+    eye = np.float32(-CAMERA_DISTANCE) * axes[2]
+    depth = np.full(rays.shape[1], np.inf, np.float32)
+    colours = np.zeros_like(rays)
+    lights = np.stack([LIGHT @ (axes * [[1], [1], [-1]]), [0, 0, 1]]).astype(np.float32)  # world: lamp, sky
+    for solid in obj.solids:
+        towards = solid.centre - eye
+        tangent = (towards @ towards - solid.bounding_radius**2) ** 0.5  # rays beyond it miss the bounding sphere
+        near = np.flatnonzero((axes @ towards) @ rays > tangent)
+        to_unit = solid.rotation.T / solid.half_sizes[:, None]
+        origin: Array = to_unit @ -towards
+        directions: Array = (to_unit @ axes.T) @ rays[:, near]
+        distance = solid.hit(origin, directions)
+        first = distance < depth[near]
+        near, distance = near[first], distance[first]
+        points: Array = origin[:, None] + distance * directions[:, first]
+        normals: Array = solid.normals(points) / solid.half_sizes[:, None]
+        lamp, sky = ((lights @ solid.rotation) @ normals) / np.sqrt(np.einsum("cn,cn->n", normals, normals))
+        depth[near] = distance
+        colours[:, near] = solid.paint.at(points) * (AMBIENT + DIFFUSE * np.maximum(lamp, 0) + SKY * sky)
+    return colours, np.isfinite(depth)
+
+
+def _rotation(yaw_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Array:
+    """Turn about x by roll, then about y by pitch, then about z by yaw."""
+    (cz, cy, cx), (sz, sy, sx) = np.cos(angles := np.radians([yaw_deg, pitch_deg, roll_deg])), np.sin(angles)
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    rotation: Array = (about_z @ about_y @ about_x).astype(np.float32)
+    return rotation
+
+
+def _centred(solids: list[Solid], turn: Array) -> Object:
+    """The solids turned and scaled together so that their smallest enclosing sphere is the unit sphere."""
+    points = np.concatenate([solid.outline() for solid in solids])
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2
+    for step in range(2, 100):  # Badoiu and Clarkson's steps towards the farthest point
+        farthest = points[np.square(points - centre).sum(axis=1).argmax()]
+        centre = centre + (farthest - centre) / step
+    radius = np.sqrt(np.square(points - centre).sum(axis=1).max())
+    return Object(
+        tuple(
+            replace(
+                solid,
+                centre=(turn @ (solid.centre - centre) / radius).astype(np.float32),
+                half_sizes=(solid.half_sizes / radius).astype(np.float32),
+                rotation=turn @ solid.rotation,
+            )
+            for solid in solids
+        )
+    )
+
+
+class _Kit:
+    """Draws the random parts of one object: its palette, paints, proportions."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        hue = rng.uniform()
+        # Steps of the golden ratio keep the hues of one object far apart.
+        self.palette = [self._colour(hue + 0.618034 * step + rng.uniform(-0.04, 0.04)) for step in range(6)]
+
+    def _colour(self, hue: float) -> tuple[float, float, float]:
+        if self.rng.uniform() < 0.15:
+            grey = float(self.rng.choice([0.12, 0.35, 0.85]))
+            return grey, grey, grey
+        return colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(0.65, 1.0), float(self.rng.choice([0.55, 0.8, 1.0])))
+
+    def between(self, low: float, high: float) -> float:
+        return float(self.rng.uniform(low, high))
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.uniform() < probability)
+
+    def paint(self, plain: float = 0.5) -> Paint:
+        """A random paint from the palette, plain with the given probability."""
+        colours = np.array(self.palette, np.float32)[self.rng.permutation(len(self.palette))]
+        if self.chance(plain):
+            return Paint(colours[:1])
+        # Mostly patterns of two colours: one view shows both, so the far side is no mere guess.
+        kind = self.rng.uniform()
+        if kind < 0.5:
+            return Paint(colours[:2], "bands", axis=int(self.rng.integers(3)), count=int(self.rng.integers(2, 6)))
+        if kind < 0.8:
+            return Paint(colours[:2], "sectors", count=int(self.rng.choice([2, 4, 6])))
+        return Paint(colours[: int(self.rng.integers(2, 7))], "faces")
+
+    def part(
+        self,
+        shape: Shape,
+        centre: Triple,
+        half_sizes: Triple,
+        *,
+        turn_deg: Triple = (0, 0, 0),
+        taper: float = 1.0,
+        plain: float = 0.5,
+    ) -> Solid:
+        """A solid with its sizes jittered by a tenth, painted at random; `turn_deg` is yaw, pitch, roll."""
+        sizes = np.array(half_sizes, np.float32) * self.rng.uniform(0.9, 1.1, 3).astype(np.float32)
+        rotation = _rotation(*turn_deg)
+        return Solid(shape, np.array(centre, np.float32), sizes, rotation, self.paint(plain), taper)
+
+
+def _car(kit: _Kit) -> list[Solid]:
+    length, cabin = kit.between(0.8, 1.1), kit.between(-0.35, 0.2)
+    wheel = kit.between(0.2, 0.3)
+    return [
+        kit.part("box", (0, 0, 0.1), (length, 0.5, 0.26)),
+        kit.part("ellipsoid" if kit.chance(0.4) else "box", (cabin, 0, 0.5), (0.45, 0.42, 0.32)),
+        kit.part("frustum", (0.6 * length, 0, -0.15), (wheel, wheel, 0.58), turn_deg=(0, 0, 90)),
+        kit.part("frustum", (-0.6 * length, 0, -0.15), (wheel, wheel, 0.58), turn_deg=(0, 0, 90)),
+        kit.part("box", (length, 0, 0.05), (0.08, 0.4, 0.1), plain=1),
+    ]
+
+
+def _house(kit: _Kit) -> list[Solid]:
+    width, height = kit.between(0.5, 0.75), kit.between(0.4, 0.65)
+    roof = (
+        kit.part("box", (0, 0, height), (0.9, 0.68 * width, 0.68 * width), turn_deg=(0, 0, 45))
+        if kit.chance(0.6)
+        else kit.part("frustum", (0, 0, height + 0.4), (1.0, width + 0.2, 0.4), taper=kit.between(0, 0.3))
+    )
+    return [
+        kit.part("box", (0, 0, 0), (0.8, width, height), plain=0.4),
+        roof,
+        kit.part("box", (0.45, 0.5 * width, height + 0.45), (0.12, 0.12, 0.35), plain=1),
+        kit.part("box", (0.8, kit.between(-0.3, 0.3) * width, -0.4 * height), (0.08, 0.18, 0.5 * height), plain=1),
+    ]
+
+
+def _lamp(kit: _Kit) -> list[Solid]:
+    lean, taper = kit.between(0.0, 0.35), kit.between(0.2, 0.7)
+    return [
+        kit.part("frustum", (0, 0, -0.95), (0.55, 0.55, 0.12), taper=kit.between(0.6, 1)),
+        kit.part("frustum", (lean / 2, 0, -0.2), (0.1, 0.1, 0.8), turn_deg=(0, 25 * lean, 0)),
+        kit.part("frustum", (lean, 0, 0.55), (0.7, 0.7, 0.4), turn_deg=(0, 60 * lean, 0), taper=taper, plain=0.2),
+        kit.part("ellipsoid", (0.4, 0.15, -0.75), (0.16, 0.16, 0.16)),
+    ]
+
+
+def _robot(kit: _Kit) -> list[Solid]:
+    raised = kit.between(-60, 150)
+    arm_z = 0.3 - 0.3 * float(np.cos(np.radians(raised)))
+    return [
+        kit.part("box" if kit.chance(0.7) else "ellipsoid", (0, 0, 0), (0.38, 0.5, 0.5), plain=0.3),
+        kit.part("box" if kit.chance(0.5) else "ellipsoid", (0, 0, 0.75), (0.3, 0.34, 0.27), plain=0.3),
+        kit.part(
+            "frustum", (0.28 * np.sin(np.radians(raised)), 0.62, arm_z), (0.13, 0.13, 0.42), turn_deg=(0, raised, 0)
+        ),
+        kit.part("box", (0, -0.62, 0.05), (0.14, 0.12, 0.42)),
+        kit.part("frustum", (0, 0, -0.7), (0.42, 0.42, 0.3), taper=kit.between(0.5, 1)),
+        kit.part("frustum", (0.32, 0, 0.75), (0.08, 0.08, 0.14), turn_deg=(0, 90, 0), taper=0, plain=1),
+    ]
+
+
+def _tree(kit: _Kit) -> list[Solid]:
+    shape: Shape = "frustum" if kit.chance(0.5) else "ellipsoid"
+    return [
+        kit.part("frustum", (0, 0, -0.65), (0.2, 0.2, 0.45), taper=0.7, plain=0.8),
+        kit.part(shape, (0, 0, 0.0), (0.75, 0.7, 0.42), taper=0.3),
+        kit.part(shape, (kit.between(-0.2, 0.2), kit.between(-0.2, 0.2), 0.5), (0.55, 0.5, 0.4), taper=0.0),
+        kit.part("ellipsoid", (0.6, kit.between(-0.3, 0.3), -0.1), (0.2, 0.2, 0.2), plain=1),
+        kit.part("box", (-0.2, 0.55, -0.8), (0.3, 0.2, 0.25)),
+    ]
+
+
+def _rocket(kit: _Kit) -> list[Solid]:
+    radius = kit.between(0.3, 0.42)
+    return [
+        kit.part("frustum", (0, 0, -0.1), (radius, radius, 0.6), taper=kit.between(0.85, 1), plain=0.3),
+        kit.part("frustum", (0, 0, 0.8), (0.95 * radius, 0.95 * radius, 0.35), taper=0.05),
+        kit.part("box", (0, 0, -0.6), (0.8, 0.08, 0.22), turn_deg=(0, kit.between(-10, 10), 0)),
+        kit.part("box", (0, 0, -0.6), (0.08, 0.7, 0.3)),
+        kit.part("ellipsoid", (radius, 0, 0.15), (0.12, 0.18, 0.18), plain=1),
+    ]
+
+
+def _boat(kit: _Kit) -> list[Solid]:
+    sail_turn = kit.between(-40, 40)
+    return [
+        kit.part("ellipsoid", (0, 0, -0.5), (1.0, 0.45, 0.32), plain=0.3),
+        kit.part("box", (-0.4, 0, -0.2), (0.3, 0.26, 0.25)),
+        kit.part("frustum", (0.2, 0, 0.25), (0.06, 0.06, 0.75), plain=1),
+        kit.part("box", (-0.1, 0, 0.5), (0.42, 0.05, 0.4), turn_deg=(sail_turn, 0, 0), plain=0.3),
+        kit.part("ellipsoid", (0.75, 0, -0.2), (0.18, 0.18, 0.18)),
+    ]
+
+
+def _creature(kit: _Kit) -> list[Solid]:
+    head_turn, head = kit.between(-0.3, 0.3), kit.between(0.32, 0.45)
+    return [
+        kit.part("ellipsoid", (0, 0, 0), (0.75, 0.45, 0.42)),
+        kit.part("ellipsoid", (0.75, head_turn, 0.4), (head, head, head), plain=0.7),
+        kit.part(
+            "frustum", (0.75 + head, 1.2 * head_turn, 0.35), (0.13, 0.13, 0.2), turn_deg=(0, 90, 0), taper=0.1, plain=1
+        ),
+        kit.part("box", (0.4, 0, -0.5), (0.14, 0.36, 0.25)),
+        kit.part("box", (-0.45, 0, -0.5), (0.14, 0.36, 0.25)),
+        kit.part("frustum", (-0.8, 0, 0.3), (0.12, 0.12, 0.4), turn_deg=(0, kit.between(-70, -20), 0), taper=0.3),
+    ]
+
+
+def _stack(kit: _Kit) -> list[Solid]:
+    """Two to four solids on top of each other, each off-centre."""
+    solids, top = [], 0.0
+    for _ in range(int(kit.rng.integers(2, 5))):
+        shape: Shape = ("box", "ellipsoid", "frustum")[int(kit.rng.integers(3))]
+        x, y, height = kit.between(0.35, 0.8), kit.between(0.35, 0.8), kit.between(0.2, 0.45)
+        middle = (kit.between(-0.25, 0.25), kit.between(-0.25, 0.25), top + 0.95 * height)
+        turn_deg = (kit.between(0, 90), 0.0, 0.0)
+        solids.append(kit.part(shape, middle, (x, y, height), turn_deg=turn_deg, taper=kit.between(0, 1), plain=0.35))
+        top += 1.9 * height
+    return solids
+
+
+def _cluster(kit: _Kit) -> list[Solid]:
+    """One big solid and up to four smaller ones half sunk into it, all turned at random."""
+    sizes = [0.8, *(kit.between(0.3, 0.6) for _ in range(int(kit.rng.integers(1, 5))))]
+    solids: list[Solid] = []
+    for size in sizes:
+        shape: Shape = ("box", "ellipsoid", "frustum")[int(kit.rng.integers(3))]
+        half_x, half_y, half_z = (size * kit.between(0.55, 1.0) for _ in range(3))
+        turn_deg = (kit.between(0, 360), kit.between(-90, 90), kit.between(0, 360))
+        solid = kit.part(shape, (0, 0, 0), (half_x, half_y, half_z), turn_deg=turn_deg, taper=kit.between(0, 1))
+        if solids:
+            outwards = kit.rng.standard_normal(3)
+            on_ball = (outwards / np.linalg.norm(outwards)).astype(np.float32)
+            solid = replace(solid, centre=solids[0].rotation @ (solids[0].half_sizes * on_ball))
+        solids.append(solid)
+    return solids
+
+
+ASSEMBLIES: tuple[Callable[[_Kit], list[Solid]], ...] = (
+    _car, _house, _lamp, _robot, _tree, _rocket, _boat, _creature, _stack, _cluster,
+)  # fmt: skip
+ASSEMBLY_SHARES = (0.08, 0.08, 0.08, 0.08, 0.08, 0.08, 0.08, 0.08, 0.16, 0.2)
