@@ -27,7 +27,7 @@ CAMERA_DISTANCE = float((1 + (FRAME_FILL * np.tan(np.radians(FIELD_OF_VIEW_DEG /
 # the world would make the brightness of an unseen side depend on where that lamp is, which one picture hardly tells;
 # this way an orbit is a turntable in a photographer's studio: shading follows from shape and viewing angle alone.
 LIGHT = np.array([-0.45, 0.55, 0.70], np.float32) / np.float32(np.sqrt(0.45**2 + 0.55**2 + 0.70**2))  # right, up, back
-AMBIENT, DIFFUSE, SKY = 0.42, 0.48, 0.10  # at most 1 together
+AMBIENT, DIFFUSE, SKY = 0.48, 0.44, 0.08  # at most 1 together
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +99,10 @@ def _trace(obj: Object, rays: Array, axes: Array) -> tuple[Array, NDArray[np.boo
         towards = solid.centre - eye
         tangent = (towards @ towards - solid.bounding_radius**2) ** 0.5  # rays beyond it miss the bounding sphere
         near = np.flatnonzero((axes @ towards) @ rays > tangent)
-        to_unit = solid.rotation.T / solid.half_sizes[:, None]
+        to_unit: Array = solid.rotation.T / solid.half_sizes[:, None]
         origin: Array = to_unit @ -towards
-        directions: Array = (to_unit @ axes.T) @ rays[:, near]
+        camera_to_unit: Array = to_unit @ axes.T
+        directions: Array = camera_to_unit @ rays[:, near]
         distance = solid.hit(origin, directions)
         first = distance < depth[near]
         near, distance = near[first], distance[first]
@@ -155,9 +156,9 @@ class _Kit:
 
     def _colour(self, hue: float) -> tuple[float, float, float]:
         if self.rng.uniform() < 0.15:
-            grey = float(self.rng.choice([0.12, 0.35, 0.85]))
+            grey = float(self.rng.choice([0.2, 0.5, 0.9]))
             return grey, grey, grey
-        return colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(0.65, 1.0), float(self.rng.choice([0.55, 0.8, 1.0])))
+        return colorsys.hsv_to_rgb(hue % 1, self.rng.uniform(0.65, 1.0), float(self.rng.choice([0.6, 0.85, 1.0])))
 
     def between(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
