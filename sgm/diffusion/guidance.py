@@ -1,0 +1,24 @@
+"""Classifier-free guidance with a scale of its own for each frame."""
+
+import torch
+from torch import Tensor
+
+from ..config import GuidanceConfig
+
+
+def guidance_scales(config: GuidanceConfig, num_frames: int) -> Tensor:
+    """The guidance scale of each frame, float32 (num_frames,).
+
+    Linear goes from min to max. The triangle rises to max at the middle and falls back; an even number of frames has
+    no middle frame, so there it stays below max.
+    """
+    if config.shape == "linear":
+        return torch.linspace(config.min_scale, config.max_scale, num_frames)
+    position = torch.linspace(0, 1, num_frames)
+    rise = 2 * (position - (position + 0.5).floor()).abs()
+    return config.min_scale + (config.max_scale - config.min_scale) * rise
+
+
+def guide(unconditional: Tensor, conditional: Tensor, scales: Tensor) -> Tensor:
+    """unconditional + scale * (conditional - unconditional), for (frame, channel, height, width) and (frame,)."""
+    return unconditional + scales[:, None, None, None] * (conditional - unconditional)

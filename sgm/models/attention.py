@@ -1,0 +1,161 @@
+"""Transformer blocks over pixels and over frames, and the blend of the two."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import sinusoid
+
+
+class Blend(nn.Module):
+    """A learned mix of the spatial and the temporal path: a * spatial + (1 - a) * temporal, a = sigmoid(mix_factor)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """Two tensors of one shape -> the same shape."""
+        return torch.lerp(temporal, spatial, self.mix_factor.sigmoid().to(spatial.dtype))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over tokens (n, l, c)."""
+
+    def __init__(self, channels: int, head_channels: int):
+        super().__init__()
+        self.head_channels = head_channels
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, l, c) -> (n, l, c)."""
+        q, k, v = (
+            project(tokens).unflatten(-1, (-1, self.head_channels)).transpose(1, 2)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return cast(Tensor, self.to_out(attended.transpose(1, 2).flatten(2)))
+
+
+class OneTokenCrossAttention(nn.Module):
+    """Cross-attention to a context of one token.
+
+    The softmax over a single key is 1 whatever the query, so the result is the projected value, equal for every query.
+    The query's and the key's weights are in the released checkpoints and have no influence on the result.
+    """
+
+    def __init__(self, channels: int, context_dim: int):
+        super().__init__()
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context_dim, channels, bias=False)
+        self.to_v = nn.Linear(context_dim, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(b, 1, context_dim) -> (b, 1, c), to be added to every token of the clip."""
+        return cast(Tensor, self.to_out(self.to_v(context)))
+
+
+class GatedProjection(nn.Module):
+    """GEGLU (arXiv:2002.05202): one half of the projection, gated by the GELU of the other."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.proj = nn.Linear(in_channels, 2 * out_channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., in_channels) -> (..., out_channels)."""
+        value, gate = self.proj(tokens).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward, four times as wide inside."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        # Index 1 was a dropout in training; the released keys count it.
+        self.net = nn.Sequential(
+            GatedProjection(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., c) -> (..., c)."""
+        return cast(Tensor, self.net(tokens))
+
+
+class SpatialBlock(nn.Module):
+    """Transformer block over the pixels of each frame."""
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
+        super().__init__()
+        self.attn1 = SelfAttention(channels, head_channels)
+        self.attn2 = OneTokenCrossAttention(channels, context_dim)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)  # would normalise attn2's query, which has no influence
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        """Tokens (b t, s, c), context (b, 1, context_dim) -> (b t, s, c)."""
+        tokens = tokens + self.attn1(self.norm1(tokens))
+        tokens = tokens + self.attn2(context).repeat_interleave(num_frames, dim=0)
+        return tokens + self.ff(self.norm3(tokens))
+
+
+class TemporalBlock(nn.Module):
+    """Transformer block over the frames at each pixel, with a feed-forward before it as well."""
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
+        super().__init__()
+        self.norm_in = nn.LayerNorm(channels)
+        self.ff_in = FeedForward(channels)
+        self.attn1 = SelfAttention(channels, head_channels)
+        self.attn2 = OneTokenCrossAttention(channels, context_dim)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)  # would normalise attn2's query, which has no influence
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        """Tokens (b t, s, c), context (b, 1, context_dim) -> (b t, s, c)."""
+        pixels = tokens.shape[1]
+        tokens = tokens + self.ff_in(self.norm_in(tokens))
+        by_pixel = self.norm1(tokens).unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(0, 1)
+        attended = self.attn1(by_pixel).unflatten(0, (-1, pixels)).transpose(1, 2).flatten(0, 1)
+        tokens = tokens + attended
+        tokens = tokens + self.attn2(context).repeat_interleave(num_frames, dim=0)
+        return tokens + self.ff(self.norm3(tokens))
+
+
+class SpatioTemporalTransformer(nn.Module):
+    """One spatial and one temporal transformer block, blended, around a residual connection."""
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
+        super().__init__()
+        self.channels = channels
+        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, context_dim, head_channels)])
+        self.time_stack = nn.ModuleList([TemporalBlock(channels, context_dim, head_channels)])
+        self.time_pos_embed = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, channels)
+        )
+        self.time_mixer = Blend()
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        """X (b t) c h w, context (b, 1, context_dim) -> (b t) c h w."""
+        height = x.shape[2]
+        tokens = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
+        spatial = self.transformer_blocks[0](tokens, context, num_frames)
+        frame_numbers = sinusoid(torch.arange(num_frames, device=x.device), self.channels).to(x.dtype)
+        positions = self.time_pos_embed(frame_numbers).repeat(x.shape[0] // num_frames, 1)[:, None]
+        temporal = self.time_stack[0](spatial + positions, context, num_frames)
+        tokens = self.proj_out(self.time_mixer(spatial, temporal))
+        return x + tokens.unflatten(1, (height, -1)).permute(0, 3, 1, 2)

@@ -1,0 +1,120 @@
+"""CLIP's image tower, and how an image is prepared for it."""
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import CLIPConfig
+
+# The colour statistics that OpenAI trained CLIP with (arXiv:2103.00020).
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def prepare_for_clip(image: Tensor, size: int) -> Tensor:
+    """(n, 3, H, W) in [-1, 1] -> (n, 3, size, size), normalised to CLIP's colour statistics.
+
+    The aspect is not kept. Sides that shrink are blurred first against aliasing, then resized bicubically with the
+    corners aligned, as the released models were trained.
+    """
+    factors = [side / size for side in image.shape[-2:]]
+    if max(factors) > 1:
+        image = _blur(image, factors)
+    image = F.interpolate(image, (size, size), mode="bicubic", align_corners=True)
+    mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (MEAN, STD))
+    return ((image + 1) / 2 - mean) / std
+
+
+def _blur(image: Tensor, factors: list[float]) -> Tensor:
+    """Gaussian blur of (n, 3, H, W) for shrinking the height and the width by `factors`, with reflected borders."""
+    kernels = []
+    for factor in factors:
+        sigma = max((factor - 1) / 2, 0.001)
+        length = int(max(4 * sigma, 3)) | 1
+        positions = torch.arange(length, dtype=image.dtype, device=image.device) - length // 2
+        kernel = torch.exp(-(positions**2) / (2 * sigma**2))
+        kernels.append(kernel / kernel.sum())
+    vertical, horizontal = kernels
+    padding = [len(horizontal) // 2] * 2 + [len(vertical) // 2] * 2
+    image = F.pad(image, padding, mode="reflect")
+    channels = image.shape[1]
+    image = F.conv2d(image, vertical.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return F.conv2d(image, horizontal.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+
+
+class MLP(nn.Module):
+    """Two layers with a GELU between."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, l, width) -> (n, l, width)."""
+        return cast(Tensor, self.c_proj(F.gelu(self.c_fc(tokens))))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one weight for queries, keys and values."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.normal_(self.in_proj_weight, std=1 / math.sqrt(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, l, width) -> (n, l, width)."""
+        qkv = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
+        return cast(Tensor, self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+
+
+class Block(nn.Module):
+    """A transformer block, normalised before each half."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = SelfAttention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, l, width) -> (n, l, width)."""
+        tokens = tokens + self.attn(self.ln_1(tokens))
+        return cast(Tensor, tokens + self.mlp(self.ln_2(tokens)))
+
+
+class CLIPImageTower(nn.Module):
+    """The vision transformer of CLIP; parameter names are those of open_clip's `model.visual`."""
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        patches = (config.image_size // config.patch_size) ** 2
+        scale = 1 / math.sqrt(config.width)
+        self.image_size = config.image_size
+        self.conv1 = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(patches + 1, config.width))
+        self.ln_pre = nn.LayerNorm(config.width)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
+        self.ln_post = nn.LayerNorm(config.width)
+        self.proj = nn.Parameter(scale * torch.randn(config.width, config.embed_dim))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The embedding (n, embed_dim), not normalised, of images (n, 3, H, W) in [-1, 1] of any size."""
+        pixels = prepare_for_clip(image.float(), self.image_size).to(self.proj.dtype)
+        patches = self.conv1(pixels).flatten(2).transpose(1, 2)
+        token = self.class_embedding.expand(len(patches), 1, -1)
+        tokens = self.ln_pre(torch.cat([token, patches], dim=1) + self.positional_embedding)
+        for block in cast(nn.ModuleList, self.transformer.resblocks):
+            tokens = block(tokens)
+        return cast(Tensor, self.ln_post(tokens[:, 0]) @ self.proj)

@@ -1,0 +1,74 @@
+"""What the UNet is told about the clip: the input image in two forms, and scalars such as the motion or the camera."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig, ScalarConfig
+from .clip import CLIPImageTower
+from .layers import sinusoid
+from .vae import Autoencoder
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Conditions of one clip of t frames.
+
+    crossattn: (1, 1, context_dim), the CLIP embedding of the image.
+    concat: (1, latent_channels, h, w), the image's latents, not multiplied by the scale factor.
+    vector: (t, vector_width), the embedded scalars.
+    """
+
+    crossattn: Tensor
+    concat: Tensor
+    vector: Tensor
+
+    def unconditional(self) -> "Conditioning":
+        """The same scalars without the image: what guidance leads away from."""
+        return Conditioning(torch.zeros_like(self.crossattn), torch.zeros_like(self.concat), self.vector)
+
+
+def embed_scalars(
+    scalars: Sequence[ScalarConfig], values: Mapping[str, Tensor | float], num_frames: int, device: torch.device | str
+) -> Tensor:
+    """The scalars' sinusoids side by side, float32 (num_frames, sum of widths).
+
+    A value is one number for the whole clip or one for each frame (num_frames,).
+    """
+    columns = []
+    for scalar in scalars:
+        per_frame = torch.as_tensor(values[scalar.name], device=device).expand(num_frames)
+        columns.append(sinusoid(per_frame, scalar.width))
+    return torch.cat(columns, dim=1)
+
+
+class Conditioner(nn.Module):
+    """Turns an image and scalars into the UNet's conditions."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.scalars = config.scalars
+        self.clip = CLIPImageTower(config.clip)
+        self.vae = Autoencoder(
+            config.vae,
+            encoder=True,
+            decoder=config.checkpoint.conditioning_vae_decoder,
+            quant_convs=True,
+            temporal=False,
+        )
+
+    def forward(
+        self, image: Tensor, noise: Tensor, cond_aug: float, values: Mapping[str, Tensor | float], num_frames: int
+    ) -> Conditioning:
+        """Conditions of a clip from an image (1, 3, H, W) in [-1, 1].
+
+        `noise` has the image's shape: the VAE sees image + cond_aug * noise, not clamped, CLIP the clean image.
+        `values` holds every scalar of the version's configuration but cond_aug.
+        """
+        return Conditioning(
+            crossattn=self.clip(image)[:, None],
+            concat=self.vae.encode(image + cond_aug * noise),
+            vector=embed_scalars(self.scalars, {**values, "cond_aug": cond_aug}, num_frames, image.device),
+        )
