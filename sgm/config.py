@@ -133,7 +133,16 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml")))
         raise UserError(f"no configuration file {path}; the bundled versions are {known}")
-    return _build(ModelConfig, _read_with_base(path, seen=()) | {"version": version}, where=path.name)
+    config: ModelConfig = read_dataclass(ModelConfig, path, version=version)
+    return config
+
+
+def read_dataclass(kind: type, path: Path, **values: Any) -> Any:
+    """A YAML file as the frozen dataclass `kind`; `values` are fields that the file does not hold.
+
+    Raises UserError as `load_config` does.
+    """
+    return _build(kind, _read_with_base(path, seen=()) | values, where=path.name)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""What defines a training run, read from `configs/training/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..config import read_dataclass
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run: which part of which version is trained, on what, for how long.
+
+    part: `autoencoder` (encoder and image decoder, on stills), `temporal_decoder` (the temporal layers of the video
+        decoder, on clips) or `unet` (the UNet with CLIP's tower, on the latents of clips).
+    data: `stills`, `scenes` or `orbits`.
+    start_from: a checkpoint whose tensors of equal name and shape are the start; empty for none.
+    size: side of the training pictures in pixels.
+    num_clips: how many different clips (or stills) there are.
+    log_sigma_mean, log_sigma_std: of the noise levels that the UNet is trained at.
+    constant_steps: steps at the full learning rate; it then falls with the inverse root of the step.
+    sheet_every: steps between sample sheets and saved states.
+    """
+
+    version: str
+    part: Literal["autoencoder", "temporal_decoder", "unet"]
+    data: Literal["stills", "scenes", "orbits"]
+    start_from: str
+    size: int
+    num_clips: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    constant_steps: int
+    log_sigma_mean: float
+    log_sigma_std: float
+    seed: int
+    sheet_every: int
+
+
+def load_training_config(path: Path) -> TrainingConfig:
+    """The run that a YAML file describes; UserError names an unknown or missing key or a wrong value."""
+    config: TrainingConfig = read_dataclass(TrainingConfig, path)
+    return config

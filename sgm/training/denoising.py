@@ -1,0 +1,148 @@
+"""Training of the UNet and of CLIP's image tower with the denoising loss, on latents of clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.guidance import guidance_scales
+from ..diffusion.sampler import sample_euler
+from ..diffusion.scaling import denoise
+from ..diffusion.schedule import karras_sigmas
+from ..models.attention import SpatioTemporalTransformer
+from ..models.conditioner import Conditioning
+from ..models.layers import TimestepResBlock
+from ..models.unet import VideoUNet
+from ..models.video_model import VideoModel
+from ..pipeline import guided_denoiser
+from .config import TrainingConfig
+from .pictures import TrainingClip, to_tensor, training_clip
+
+CONDITION_DROPOUT = 0.1
+# Log-normal augmentation noise on the input image of the svd family (arXiv:2311.15127, appendix D).
+LOG_COND_AUG_MEAN, LOG_COND_AUG_STD = -3.0, 0.5
+
+
+class DenoisingObjective:
+    """The v-prediction loss in EDM form, with dropped conditions and augmentation noise.
+
+    The autoencoder is fixed, so each clip's latents are computed once and kept.
+    """
+
+    def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
+        self.model, self.config, self.device = model, config, device
+        model.requires_grad_(False)
+        model.unet.requires_grad_(True)
+        model.conditioner.clip.requires_grad_(True)
+        self._kept: dict[int, tuple[TrainingClip, Tensor]] = {}
+
+    def __call__(self, step: int) -> Tensor:
+        """The loss of a step, a scalar: the mean of lambda(sigma) |D(x0 + sigma n) - x0|^2 with EDM's weight for v,
+        lambda = (sigma^2 + 1) / sigma^2, under which every noise level's loss starts at about 1.
+        """
+        config = self.config
+        rng = np.random.Generator(np.random.PCG64([config.seed, step]))
+        generator = torch.Generator(self.device).manual_seed(config.seed * 2**32 + step)
+        clips, conditions, latents = [], [], []
+        for number in self._numbers(step):
+            clip, clean = self._clip(number)
+            dropped = bool(rng.uniform() < CONDITION_DROPOUT)
+            conditioning = self.conditions(clip, self._cond_aug(rng), generator)
+            conditions.append(conditioning.unconditional() if dropped else conditioning)
+            latents.append(clean)
+            clips.append(clip)
+        clean = torch.cat(latents).to(self.device)
+        frames = len(clean) // len(clips)
+        sigmas = np.exp(rng.normal(config.log_sigma_mean, config.log_sigma_std, size=len(clips)))
+        sigma = torch.tensor(sigmas, dtype=torch.float32, device=self.device).repeat_interleave(frames)
+        expanded = sigma[:, None, None, None]
+        noisy = clean + expanded * torch.randn(clean.shape, generator=generator, device=self.device)
+        denoised = denoise(self._network(conditions, frames), noisy, sigma)
+        return ((expanded**2 + 1) / expanded**2 * (denoised - clean) ** 2).mean()
+
+    def conditions(self, clip: TrainingClip, cond_aug: float, generator: torch.Generator) -> Conditioning:
+        """The conditions of one clip, from its input frame and its scalars."""
+        image = to_tensor(clip.frames[clip.input_frame][None]).to(self.device)
+        noise = torch.randn(image.shape, generator=generator, device=self.device)
+        values: Mapping[str, Tensor | float] = {
+            name: torch.tensor(value, device=self.device) for name, value in clip.scalars.items()
+        }
+        return self.model.conditioner(image, noise, cond_aug, values, len(clip.frames))
+
+    @torch.no_grad()
+    def sheet(self, step: int) -> Tensor:
+        """True clips and samples in turn, a row each: (4, frames, 3, size, size) in [-1, 1]; never trained on."""
+        rows = []
+        config = self.model.config
+        for number in range(2):
+            clip = training_clip(self.config.data, 2**31 + number, self.config.size, config, self.config.seed)
+            generator = torch.Generator(self.device).manual_seed(number)
+            frames = len(clip.frames)
+            conditioning = self.conditions(clip, config.cond_aug, generator)
+            scales = guidance_scales(config.guidance, frames).to(self.device)
+            denoiser = guided_denoiser(self.model, conditioning, scales)
+            shape = (frames, config.vae.latent_channels, *(self.config.size // config.latent_factor,) * 2)
+            noise = torch.randn(shape, generator=generator, device=self.device)
+            latents = sample_euler(denoiser, noise, karras_sigmas(config.num_steps).to(self.device))
+            rows += [to_tensor(clip.frames).to(self.device), self.model.first_stage.decode(latents, frames)]
+        return torch.stack(rows)
+
+    def finish(self) -> None:
+        """Nothing is left to do after the last step."""
+
+    def _numbers(self, step: int) -> list[int]:
+        """The step's clips: every clip once in each pass, the first pass in order, the later ones shuffled."""
+        config = self.config
+        passes, positions = np.divmod(np.arange(config.batch_size) + (step - 1) * config.batch_size, config.num_clips)
+        orders = {
+            int(turn): np.random.Generator(np.random.PCG64([config.seed, int(turn)])).permutation(config.num_clips)
+            for turn in set(passes.tolist())
+        }
+        return [
+            int(orders[int(turn)][position]) if turn else int(position)
+            for turn, position in zip(passes, positions, strict=True)
+        ]
+
+    def _clip(self, number: int) -> tuple[TrainingClip, Tensor]:
+        if number not in self._kept:
+            clip = training_clip(self.config.data, number, self.config.size, self.model.config, self.config.seed)
+            with torch.no_grad():
+                pictures = to_tensor(clip.frames).to(self.device)
+                latents = self.model.conditioner.vae.encode(pictures) * self.model.config.vae.scale_factor
+            self._kept[number] = clip, latents.to("cpu", torch.float16)
+        clip, latents = self._kept[number]
+        return clip, latents.float()
+
+    def _cond_aug(self, rng: np.random.Generator) -> float:
+        if self.model.config.family == "sv3d":
+            return self.model.config.cond_aug
+        return math.exp(rng.normal(LOG_COND_AUG_MEAN, LOG_COND_AUG_STD))
+
+    def _network(self, conditions: list[Conditioning], frames: int):  # type: ignore[no-untyped-def]
+        concat = torch.cat([condition.concat.expand(frames, -1, -1, -1) for condition in conditions])
+        context = torch.cat([condition.crossattn for condition in conditions])
+        vector = torch.cat([condition.vector for condition in conditions])
+
+        def network(x: Tensor, noise: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                return self.model.unet(torch.cat([x, concat], dim=1), noise, context, vector, frames)
+
+        return network
+
+
+def start_unet(unet: VideoUNet) -> None:
+    """Zeroes the last layer of every residual branch, so that the untrained network passes its input on."""
+    for module in unet.modules():
+        if isinstance(module, TimestepResBlock):
+            last: nn.Module = module.out_layers[-1]
+        elif isinstance(module, SpatioTemporalTransformer):
+            last = module.proj_out
+        else:
+            continue
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(unet.out[-1].weight)  # type: ignore[arg-type]

@@ -1,0 +1,90 @@
+"""The training pictures: stills and clips, each a function of its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..config import ModelConfig
+from ..inputs.orbit import make_orbit
+from .objects import HELD_OUT_SEED, random_object, render_orbit
+from .scenes import scene_clip, still_image
+
+ELEVATION_RANGE_DEG = (-10.0, 40.0)
+FPS_RANGE = (3.0, 24.0)
+
+
+@dataclass(frozen=True)
+class TrainingClip:
+    """Frames (T, size, size, 3) uint8 RGB, the number of the frame that is the input, and the scalars they follow.
+
+    A scalar is one number for the clip or one for each frame.
+    """
+
+    frames: NDArray[np.uint8]
+    input_frame: int
+    scalars: Mapping[str, float | tuple[float, ...]]
+
+
+def training_still(number: int, size: int, seed: int) -> TrainingClip:
+    """A single picture, as a clip of one frame."""
+    return TrainingClip(still_image(_mix(number, seed), size)[None], 0, {})
+
+
+def training_scene(number: int, size: int, num_frames: int, seed: int) -> TrainingClip:
+    """A clip of a scene, with random motion strength and frame rate; it starts from its input."""
+    rng = np.random.Generator(np.random.PCG64([number, seed]))
+    motion_bucket_id = float(rng.uniform(0, 255))
+    low, high = np.log(FPS_RANGE)
+    fps_id = float(np.exp(rng.uniform(low, high)))
+    frames = scene_clip(_mix(number, seed), num_frames, size, motion_bucket_id, fps_id)
+    return TrainingClip(frames, 0, {"motion_bucket_id": motion_bucket_id, "fps_id": fps_id})
+
+
+def training_orbit(number: int, size: int, num_frames: int, seed: int) -> TrainingClip:
+    """An orbit around an object; it ends at its input.
+
+    Half of the orbits keep one elevation and half swing around it; a third have uneven steps of azimuth.
+    """
+    rng = np.random.Generator(np.random.PCG64([number, seed]))
+    low, high = ELEVATION_RANGE_DEG
+    turn = np.linspace(0, 2 * np.pi, num_frames + 1)[1:]
+    elevations = np.full(num_frames, rng.uniform(low, high))
+    if rng.uniform() < 0.5:
+        swing = rng.uniform(0, 20) * np.sin(turn * rng.integers(1, 3) + rng.uniform(0, 2 * np.pi))
+        elevations = np.clip(elevations + swing, low, high)
+    azimuths = np.degrees(turn) % 360
+    if rng.uniform() < 1 / 3:
+        azimuths[:-1] = np.sort(rng.uniform(0, 360, num_frames - 1))
+    orbit = make_orbit(num_frames, elevations.tolist(), azimuths.tolist())
+    pictures = render_orbit(random_object(_mix(number, seed) % HELD_OUT_SEED), elevations, azimuths, size)
+    scalars = {"polar_rad": tuple(orbit.polars_rad), "azimuth_rad": tuple(orbit.azimuths_rad)}
+    return TrainingClip(over_white(pictures), num_frames - 1, scalars)
+
+
+def training_clip(data: str, number: int, size: int, config: ModelConfig, seed: int) -> TrainingClip:
+    """The clip of this number of a kind of data: `stills`, `scenes` or `orbits`."""
+    if data == "stills":
+        return training_still(number, size, seed)
+    render = {"scenes": training_scene, "orbits": training_orbit}[data]
+    return render(number, size, config.num_frames, seed)
+
+
+def over_white(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGBA pictures (..., 4) with straight alpha -> RGB (..., 3) on white."""
+    alpha = pictures[..., 3:].astype(np.float32) / 255
+    return (pictures[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+def _mix(number: int, seed: int) -> int:
+    """One seed of two numbers, so that runs of different seeds see different pictures."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]) >> 2
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures (n, H, W, 3) uint8 -> float32 (n, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
