@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sgm.training.solids import Array, Paint, Shape, Solid
+from .solids import Array, Paint, Shape, Solid
 
 Triple = tuple[float, float, float]
 
@@ -300,10 +300,10 @@ def _stack(kit: _Kit) -> list[Solid]:
     for _ in range(int(kit.rng.integers(2, 5))):
         shape: Shape = ("box", "ellipsoid", "frustum")[int(kit.rng.integers(3))]
         x, y, height = kit.between(0.35, 0.8), kit.between(0.35, 0.8), kit.between(0.2, 0.45)
-        middle = (kit.between(-0.25, 0.25), kit.between(-0.25, 0.25), top + 0.95 * height)
+        middle = (kit.between(-0.2, 0.2), kit.between(-0.2, 0.2), top + 0.9 * height)
         turn_deg = (kit.between(0, 90), 0.0, 0.0)
-        solids.append(kit.part(shape, middle, (x, y, height), turn_deg=turn_deg, taper=kit.between(0, 1), plain=0.35))
-        top += 1.9 * height
+        solids.append(kit.part(shape, middle, (x, y, height), turn_deg=turn_deg, taper=kit.between(0.3, 1), plain=0.35))
+        top += 1.75 * height
     return solids
 
 

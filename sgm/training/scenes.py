@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgm.training.backdrops import random_backdrop, random_colour
-from sgm.training.objects import HELD_OUT_SEED, random_object, render_orbit
-from sgm.training.photographs import load_photograph, random_photograph
+from .backdrops import random_backdrop, random_colour
+from .objects import HELD_OUT_SEED, random_object, render_orbit
+from .photographs import load_photograph, random_photograph
 
 Array = NDArray[np.float32]
 
