@@ -1,0 +1,296 @@
+"""From an image to a clip: load a version once, then call it on as many images as you like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .checkpoint import load_model
+from .config import ModelConfig, load_config
+from .diffusion.guidance import guidance_scales, guide
+from .diffusion.sampler import sample_euler
+from .diffusion.scaling import denoise
+from .diffusion.schedule import karras_sigmas
+from .errors import UserError
+from .inputs.image import fit_image, fit_size, image_to_tensor, over_white
+from .inputs.object import cut_out, frame_object
+from .inputs.orbit import Orbit, make_orbit
+from .models.conditioner import Conditioning
+from .models.video_model import VideoModel
+from .outputs.record import Stages, build_record
+from .outputs.video import write_video
+from .outputs.watermark import embed_watermark
+from .progress import Progress
+from .request import SamplingParameters
+from .versions import find_checkpoint
+
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A finished clip.
+
+    frames: uint8 (t, H, W, 3) RGB, watermarked where they are large enough for it.
+    record: everything needed to make the clip again, ready for JSON (see `sgm.outputs.record`).
+    """
+
+    frames: NDArray[np.uint8]
+    record: dict[str, Any]
+
+    def save(self, path: Path | str) -> None:
+        """Write the clip as an MP4 that plays in a browser, at the record's frames a second."""
+        write_video(Path(path), self.frames, self.record["output"]["fps"])
+
+
+def load(
+    version: str = "svd_xt",
+    *,
+    checkpoint: Path | str | None = None,
+    config: Path | str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    progress: Progress | None = None,
+) -> Pipeline:
+    """A version of the model with its weights, ready to be called on images.
+
+    Args:
+        version: one of the names in `configs/`, such as "svd_xt", "sv3d_p" or "svd_tiny".
+        checkpoint: the file with the weights; by default `checkpoints/<version>.safetensors` of the project.
+        config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
+        device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
+        precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
+        progress: draws the bars; by default on stderr, where that is a terminal.
+
+    Raises:
+        UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown precision.
+    """
+    progress = progress or Progress()
+    config_path = Path(config) if config else None
+    model_config = load_config(version, config_path)
+    checkpoint_path = find_checkpoint(version, Path(checkpoint) if checkpoint else None)
+    torch_device = choose_device(device)
+    precision = choose_precision(precision, torch_device)
+    stages = Stages(str(torch_device))
+    with stages.measure("loading"):
+        model = load_model(
+            model_config,
+            checkpoint_path,
+            device=torch_device,
+            dtype=PRECISIONS[precision],
+            track=partial(progress.track, "loading", unit="tensor"),
+        )
+    return Pipeline(
+        model, torch_device, precision, progress, checkpoint_path, config_path=config_path, loading=stages.measured
+    )
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A loaded model that makes clips.
+
+    The paths, and what loading took (see `Stages`), are for the clips' records; without a config_path the configuration
+    is the version's own.
+    """
+
+    model: VideoModel
+    device: torch.device
+    precision: str
+    progress: Progress
+    checkpoint_path: Path
+    config_path: Path | None = None
+    loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration of the version that was loaded."""
+        return self.model.config
+
+    def __call__(
+        self, image: Image.Image, *, input_path: Path | None = None, fps: float | None = None, **sampling: Any
+    ) -> Clip:
+        """The clip that starts from (svd) or circles around (sv3d) what the image shows.
+
+        Args:
+            image: of any size and mode; what is transparent counts as white.
+            input_path: the file that the image was read from, for the record.
+            fps: frames a second that the video plays at; by default fps_id.
+            sampling: the fields of `SamplingParameters`, named as on the command line; None is the version's default.
+
+        Raises:
+            UserError: a parameter out of its range, or an image without an object to circle around.
+        """
+        parameters = SamplingParameters(**sampling).resolved_for(self.config)
+        stages = Stages(str(self.device))
+        # 1. Fit the image to the model.
+        with stages.measure("fitting"):
+            picture = fit(image, self.config, parameters)
+            parameters = replace(parameters, width=picture.width, height=picture.height)
+        # 2. Generate the clip.
+        frames = self.generate(image_to_tensor(picture), parameters, stages)
+        # 3. Mark its frames as generated.
+        with stages.measure("watermarking"):
+            pixels = (frames * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+            marked = embed_watermark(pixels.numpy())
+        # 4. Record how it was made.
+        orbit = orbit_for(self.config, parameters)
+        record = build_record(
+            parameters={"version": self.config.version, "config": self.config_path, **vars(parameters)},
+            image_path=input_path,
+            image_size=image.size,
+            checkpoint_path=self.checkpoint_path,
+            frames_shape=marked.shape,
+            fps=fps or parameters.fps_id,
+            device=str(self.device),
+            precision=self.precision,
+            stages={**self.loading, **stages.measured},
+            elevations_deg=orbit.elevations_deg if orbit else None,
+            azimuths_deg=orbit.azimuths_deg if orbit else None,
+        )
+        return Clip(marked, record)
+
+    @torch.inference_mode()
+    def generate(self, image: Tensor, parameters: SamplingParameters, stages: Stages) -> Tensor:
+        """The clip before its watermark, float32 (t, 3, H, W) in [0, 1] on the CPU.
+
+        It depends on nothing but the image, the parameters and the kind of device: not on the clips made before it.
+
+        Args:
+            image: (1, 3, H, W) in [-1, 1], H and W divisible by `config.size_multiple`.
+            parameters: resolved for this version; their width and height are not looked at.
+            stages: told the seconds and the memory that the steps take.
+        """
+        assert parameters.num_frames is not None
+        assert parameters.num_steps is not None
+        image = image.to(self.device)
+        # 1. Draw all of the clip's noise, in the released sampler's order.
+        image_noise, start_noise = self._draw_noise(image, parameters.num_frames, parameters.seed)
+        # 2. Say what the clip shall show and how it shall move.
+        with stages.measure("conditioning"):
+            conditioning = self._condition(image, image_noise, parameters)
+        # 3. Turn noise into the clip's latents, step by step.
+        with stages.measure("sampling"):
+            latents = self._sample(conditioning, start_noise, parameters.num_steps)
+        # 4. Turn latents into frames.
+        with stages.measure("decoding"):
+            frames = self._decode(latents, parameters.decoding_t)
+        # 5. An orbit ends at the view that it was given.
+        if self.config.family == "sv3d":
+            frames[-1] = image[0]
+        return ((frames + 1) / 2).clamp(0, 1)
+
+    def _draw_noise(self, image: Tensor, num_frames: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Noise for the image, of its shape, and to start from, (t, latent_channels, h, w)."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        height, width = (side // self.config.latent_factor for side in image.shape[2:])
+        latents_shape = (num_frames, self.config.vae.latent_channels, height, width)
+        image_noise = torch.randn(image.shape, generator=generator, device=self.device)
+        return image_noise, torch.randn(latents_shape, generator=generator, device=self.device)
+
+    def _condition(self, image: Tensor, noise: Tensor, parameters: SamplingParameters) -> Conditioning:
+        assert parameters.num_frames is not None
+        assert parameters.cond_aug is not None
+        values: dict[str, Tensor | float] = {
+            "fps_id": parameters.fps_id,
+            "motion_bucket_id": parameters.motion_bucket_id,
+        }
+        if orbit := orbit_for(self.config, parameters):
+            values["polar_rad"] = torch.tensor(orbit.polars_rad)
+            values["azimuth_rad"] = torch.tensor(orbit.azimuths_rad)
+        conditioning: Conditioning = self.model.conditioner(
+            image, noise, parameters.cond_aug, values, parameters.num_frames
+        )
+        return conditioning
+
+    def _sample(self, conditioning: Conditioning, noise: Tensor, num_steps: int) -> Tensor:
+        """Scaled latents (t, latent_channels, h, w), float32, from unit noise of that shape."""
+        scales = guidance_scales(self.config.guidance, len(noise)).to(self.device)
+        sigmas = karras_sigmas(num_steps).to(self.device)
+        denoiser = guided_denoiser(self.model, conditioning, scales)
+        return sample_euler(denoiser, noise, sigmas, track=partial(self.progress.track, "sampling"))
+
+    def _decode(self, latents: Tensor, decoding_t: int) -> Tensor:
+        """Frames (t, 3, H, W), about [-1, 1], on the CPU; decoded `decoding_t` at a time, each chunk by itself."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # the sampler's blocks are of other sizes than the decoder's
+        chunks = []
+        with self.progress.stage("decoding", len(latents), unit="frame") as advance:
+            for chunk in latents.split(decoding_t):
+                chunks.append(self.model.first_stage.decode(chunk, num_frames=len(chunk)).cpu())
+                advance(len(chunk))
+        return torch.cat(chunks)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the first of cuda, mps and cpu that there is. Raises UserError if it isn't there."""
+    available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if name is None:
+        return torch.device(available[0].removesuffix(":0"))
+    if name not in (*available, "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"device {name!r} is not there: this machine has {', '.join(available)}")
+    return torch.device(name)
+
+
+def choose_precision(name: str | None, device: torch.device) -> str:
+    """The precision of that name, or what suits the device: fp16 on cuda, fp32 elsewhere.
+
+    On mps the attention's scores would be kept in half precision, where those of the released models overflow.
+    """
+    if name is None:
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name not in PRECISIONS:
+        raise UserError(f"precision {name!r} is not known: give one of {', '.join(PRECISIONS)}")
+    return name
+
+
+def fit(image: Image.Image, config: ModelConfig, parameters: SamplingParameters) -> Image.Image:
+    """The RGB picture that the model sees: an object framed on white (sv3d), or the image scaled and cropped (svd)."""
+    if config.family == "sv3d":
+        assert parameters.width is not None
+        return frame_object(cut_out(image), parameters.width, parameters.image_frame_ratio)
+    trained_size = (config.width, config.height)
+    size = fit_size(image.size, trained_size, config.size_multiple, parameters.width, parameters.height)
+    return fit_image(over_white(image), size)
+
+
+def orbit_for(config: ModelConfig, parameters: SamplingParameters) -> Orbit | None:
+    """The camera's orbit, for a version that takes angles."""
+    if not config.takes_angles:
+        return None
+    assert parameters.num_frames is not None
+    return make_orbit(parameters.num_frames, parameters.elevations_deg, parameters.azimuths_deg)
+
+
+def guided_denoiser(
+    model: VideoModel, conditioning: Conditioning, scales: Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function (noisy latents (t, c, h, w), sigma ()) -> denoised latents, with classifier-free guidance.
+
+    The unconditional and the conditional clip go through the network as one batch of two, in this order.
+    """
+    num_frames = len(scales)
+    unconditional = conditioning.unconditional()
+    concat = torch.cat([side.concat.expand(num_frames, -1, -1, -1) for side in (unconditional, conditioning)])
+    context = torch.cat([unconditional.crossattn, conditioning.crossattn])
+    vector = torch.cat([unconditional.vector, conditioning.vector])
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        prediction: Tensor = model.unet(torch.cat([scaled, concat], dim=1), noise, context, vector, num_frames)
+        return prediction
+
+    def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+        both = denoise(network, noisy.repeat(2, 1, 1, 1), sigma.expand(2 * num_frames))
+        without_image, with_image = both.chunk(2)
+        return guide(without_image, with_image, scales)
+
+    return denoiser
