@@ -1,0 +1,63 @@
+"""Turn an image, or every image of a folder, into a video: `python sample.py --help` explains every parameter."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from sgm.command_line import run
+from sgm.errors import UserError
+from sgm.inputs.image import find_images, read_image
+from sgm.outputs.clip_files import make_output_folder, save_clip
+from sgm.progress import Progress
+from sgm.remake import check_unchanged
+from sgm.request import Request
+from sgm.versions import find_checkpoint
+
+
+def sample(request: Request) -> int:
+    """Make a clip from every image that is asked for. Returns 0, or 1 where an image of a folder had to be skipped."""
+    progress = Progress()
+    images = find_images(request.input_path)
+    checkpoint = find_checkpoint(request.version, request.checkpoint)
+    if request.from_record is not None:
+        check_unchanged(request.from_record, image_path=request.input_path, checkpoint_path=checkpoint)
+    in_folder = request.input_path.is_dir()
+    if not in_folder:
+        read_image(images[0])  # a bad image is told before the model is loaded
+    make_output_folder(request.output_folder)
+
+    from sgm.pipeline import load  # only now: torch takes seconds to import
+
+    pipeline = load(
+        request.version,
+        checkpoint=checkpoint,
+        config=request.config,
+        device=request.device,
+        precision=request.precision,
+        progress=progress,
+    )
+    if request.device is None and pipeline.device.type != "cuda":
+        progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
+    skipped = 0
+    for path in images:
+        start = time.monotonic()
+        try:
+            clip = pipeline(read_image(path), input_path=path, fps=request.fps, **vars(request.sampling))
+        except UserError as error:
+            if not in_folder:
+                raise
+            progress.say(f"skipped: {error}")
+            skipped += 1
+            continue
+        with progress.stage("writing", total=1, unit="clip"):
+            files = save_clip(clip.frames, clip.record, request.output_folder, path.stem, request.fps)
+        num_frames, height, width, _ = clip.frames.shape
+        seconds = time.monotonic() - start
+        sys.stdout.write(f"{files.video}: {num_frames} frames, {width}x{height}, {seconds:.1f} s\n")
+        sys.stdout.flush()
+    return 1 if skipped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sample))

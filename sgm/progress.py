@@ -1,0 +1,48 @@
+"""How far long work has come: a bar on stderr for each stage (loading, sampling, decoding, writing), up to 100 %."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Draws the bars on `stream`, stderr by default; draws nothing where that is no terminal, or where `quiet`."""
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False):
+        self.stream = stream if stream is not None else sys.stderr
+        self.quiet = quiet or not self.stream.isatty()
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str = "it") -> Iterator[Callable[[int], object]]:
+        """A bar from 0 to `total` units and a function that moves it on; work that ends without an error fills it."""
+        size = shutil.get_terminal_size()  # 80x24 where the terminal doesn't know its own, for which tqdm draws nothing
+        with tqdm(
+            desc=name,
+            total=total,
+            unit=unit,
+            file=self.stream,
+            disable=self.quiet,
+            ncols=size.columns,
+            nrows=size.lines,
+        ) as bar:
+            yield bar.update
+            bar.update(total - bar.n)
+
+    def track(self, name: str, items: Sequence[Item], unit: str = "it") -> Iterator[Item]:
+        """The items one by one, under a bar that counts those which are done with."""
+        with self.stage(name, len(items), unit) as advance:
+            for item in items:
+                yield item
+                advance(1)
+
+    def say(self, text: str) -> None:
+        """One line on the stream, terminal or not, above any bar."""
+        tqdm.write(text, file=self.stream)

@@ -1,0 +1,291 @@
+"""What a user asks for, checked and frozen before anything heavy is imported.
+
+`SamplingParameters` are the keywords of a `Pipeline`; a `Request` is one run of the command line. Both explain their
+own fields: from these declarations come the checks, the error messages and `--help`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .config import ModelConfig, load_config
+from .errors import UserError
+from .inputs.image import MAX_OUTPUT_SIDE, fit_size
+from .inputs.orbit import make_orbit
+from .parameter import ANGLES, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
+from .remake import MAY_DIFFER, recorded_parameters
+from .versions import RELEASES, did_you_mean
+
+
+def _read_device(value: Any) -> str:
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+        raise ValueError
+    return str(value)
+
+
+DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """How one image becomes a clip. None stands for what the version itself prescribes; `resolved_for` fills it in.
+
+    Raises UserError for a value of the wrong kind or out of its range.
+    """
+
+    num_frames: int | None = parameter(
+        None,
+        WHOLE,
+        "How many frames to make. The version's own number works best; more frames need more memory.",
+        low=1,
+        high=1024,
+        default_text="the version's own",
+    )
+    num_steps: int | None = parameter(
+        None,
+        WHOLE,
+        "How many denoising steps to take: more are slower and, up to a point, finer.",
+        low=1,
+        high=1000,
+        default_text="the version's own",
+    )
+    fps_id: int = parameter(
+        6,
+        WHOLE,
+        "The frame rate that the motion is made for: low values move further from frame to frame, high ones less."
+        " The video plays at this rate too, unless --fps says otherwise.",
+        low=1,
+        high=60,
+    )
+    motion_bucket_id: int = parameter(127, WHOLE, "How much moves: 0 is nearly still, 255 the most.", low=0, high=255)
+    cond_aug: float | None = parameter(
+        None,
+        NUMBER,
+        "How much noise is added to the input image: more frees the motion, less keeps the image's details.",
+        low=0,
+        high=10,
+        default_text="0.02; 1e-05 for sv3d",
+    )
+    seed: int = parameter(
+        23,
+        WHOLE,
+        "The number that the random noise grows from: the same seed makes the same clip again, another one another.",
+        low=0,
+        high=2**63 - 1,
+    )
+    decoding_t: int = parameter(
+        14,
+        WHOLE,
+        "How many frames to decode at a time: fewer need less memory; 1 needs the least and may flicker.",
+        low=1,
+        high=1024,
+    )
+    elevations_deg: float | tuple[float, ...] = parameter(
+        10.0,
+        ANGLES,
+        "How high the camera stands: one angle for the whole orbit, one a frame, or a few key angles that the frames"
+        " between are interpolated from. 0 looks from the side, 90 from straight above (sv3d_p and sv3d_tiny only).",
+        low=-90,
+        high=90,
+    )
+    azimuths_deg: tuple[float, ...] | None = parameter(
+        None,
+        ANGLES,
+        "Where around the object the camera stands, in degrees: one angle a frame or a few key angles"
+        " (sv3d_p and sv3d_tiny only).",
+        default_text="one even turn around the object",
+    )
+    image_frame_ratio: float | None = parameter(
+        None,
+        NUMBER,
+        "How much of the frame the object fills: 1 touches the frame's edges, 0.5 fills half of it (sv3d only).",
+        low=0.05,
+        high=10,
+        default_text="as large as in the image",
+    )
+    width: int | None = parameter(
+        None,
+        WHOLE,
+        "The video's width in pixels, divisible by 64 (by less for the tiny versions).",
+        low=8,
+        high=MAX_OUTPUT_SIDE,
+        default_text="by the image's shape, within the version's own size",
+    )
+    height: int | None = parameter(
+        None,
+        WHOLE,
+        "The video's height in pixels, like the width; where only one is given, the other follows the image's shape.",
+        low=8,
+        high=MAX_OUTPUT_SIDE,
+        default_text="as for the width",
+    )
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        if isinstance(self.azimuths_deg, float):
+            object.__setattr__(self, "azimuths_deg", (self.azimuths_deg,))
+
+    def resolved_for(self, config: ModelConfig) -> SamplingParameters:
+        """The same with what the version prescribes filled in, and checked against the version.
+
+        Width and height stay None for the svd family, where they follow the image. Raises UserError for more angles
+        than frames, and for sizes that the version can't make.
+        """
+        trained_size = (config.width, config.height)
+        sides = (self.width or config.width, self.height or config.height)
+        fit_size(trained_size, trained_size, config.size_multiple, *sides)
+        resolved = replace(
+            self,
+            num_frames=self.num_frames or config.num_frames,
+            num_steps=self.num_steps or config.num_steps,
+            cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
+        )
+        if config.family == "sv3d":
+            if self.width and self.height and self.width != self.height:
+                raise UserError(
+                    f"{config.version} makes square videos, not {self.width}x{self.height}: give width or height alone"
+                )
+            side = self.width or self.height or config.width
+            resolved = replace(resolved, width=side, height=side)
+        if config.takes_angles:
+            assert resolved.num_frames is not None
+            make_orbit(resolved.num_frames, resolved.elevations_deg, resolved.azimuths_deg)
+        return resolved
+
+
+def ignored_parameters(config: ModelConfig) -> dict[str, str]:
+    """Names of the sampling parameters that a version makes no use of, each with the reason."""
+    used = {scalar.name for scalar in config.scalars}
+    ignored = {}
+    if "fps_id" not in used:
+        ignored["fps_id"] = "its motion is an orbit, so fps_id sets only how fast the video plays"
+    if "motion_bucket_id" not in used:
+        ignored["motion_bucket_id"] = "its motion is an orbit"
+    if not config.takes_angles:
+        reason = "only sv3d_p and sv3d_tiny take camera angles"
+        ignored |= {"elevations_deg": reason, "azimuths_deg": reason}
+    if config.family != "sv3d":
+        ignored["image_frame_ratio"] = "only the sv3d versions cut out and frame an object"
+    return ignored
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
+
+    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version. Raises
+    UserError for anything that is wrong with the values; whether the files exist is for their readers to say.
+    """
+
+    input_path: Path = parameter(
+        None,
+        PATH,
+        "An image, or a folder: every jpg, jpeg, png, webp, bmp and tiff in it becomes a clip.",
+        default_text="assets/test_image.png; assets/object.png for sv3d",
+    )
+    version: str = parameter(
+        "svd_xt",
+        NAME,
+        "Which model to use. The svd versions set a photo in motion, the sv3d versions turn around an object;"
+        " the tiny ones are in the box and run anywhere.",
+        choices=tuple(RELEASES),
+    )
+    output_folder: Path = parameter(
+        None,
+        PATH,
+        "Where the clips go: NAME.mp4, its frames as NAME/0000.jpg ..., and NAME.json, which tells how it was made."
+        " Nothing is ever overwritten.",
+        default_text="outputs/VERSION in the current folder",
+    )
+    fps: float = parameter(
+        None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
+    )
+    device: str | None = parameter(
+        None,
+        DEVICE,
+        "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu).",
+        default_text="cuda where there is one, else mps or cpu",
+    )
+    precision: str | None = parameter(
+        None,
+        NAME,
+        "The kind of number to compute with: fp16 and bf16 need half the memory of fp32.",
+        choices=("fp16", "bf16", "fp32"),
+        default_text="what suits the device",
+    )
+    checkpoint: Path | None = parameter(
+        None,
+        PATH,
+        "The .safetensors file with the model's weights.",
+        default_text="checkpoints/VERSION.safetensors of the project",
+    )
+    config: Path | None = parameter(
+        None,
+        PATH,
+        "The YAML file that describes the model, for weights of your own.",
+        default_text="configs/VERSION.yaml of the project",
+    )
+    from_record: Path | None = parameter(
+        None,
+        PATH,
+        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, device (another kind"
+        " draws other noise) and, where the files have moved, input_path, checkpoint and config may be given.",
+        default_text="none",
+    )
+    verbose: bool = parameter(
+        False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error."
+    )
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    model: ModelConfig = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        model = load_config(self.version, self.config)
+        example = "object.png" if model.family == "sv3d" else "test_image.png"
+        defaults = {
+            "input_path": PROJECT_FOLDER / "assets" / example,
+            "output_folder": Path("outputs", self.version),
+            "fps": float(self.sampling.fps_id),
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
+
+
+def make_request(given: Mapping[str, Any]) -> Request:
+    """The request that holds the given parameters, by name, and the defaults of all others.
+
+    Raises UserError for an unknown name, a bad value, and what may not be given beside `from_record`.
+    """
+    of_sampling, of_request = parameters_of(SamplingParameters), parameters_of(Request)
+    for name in given:
+        if name not in of_sampling and name not in of_request:
+            hint = did_you_mean(name, [*of_request, *of_sampling])
+            raise UserError(f"there is no parameter {name!r}{hint}; --help lists them all")
+    if given.get("from_record") is not None:
+        given = _with_record(given)
+    sampling = SamplingParameters(**{name: value for name, value in given.items() if name in of_sampling})
+    return Request(sampling=sampling, **{name: value for name, value in given.items() if name in of_request})
+
+
+def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in given:
+        if name not in (*MAY_DIFFER, "from_record"):
+            raise UserError(
+                f"{name} can't be given beside from_record, which makes the same clip again: leave one of the two away"
+            )
+    path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
+    values = recorded_parameters(path) | dict(given)
+    if values["input_path"] is None:
+        raise UserError(f"the image of {path} came from memory, not from a file: give it with --input_path FILE")
+    known = parameters_of(SamplingParameters) | parameters_of(Request)
+    if unknown := sorted(values.keys() - known.keys()):
+        raise UserError(f"{path} has a parameter {unknown[0]!r} that this version of the program doesn't know")
+    return values
