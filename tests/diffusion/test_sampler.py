@@ -1,0 +1,72 @@
+"""Euler's method where its steps, or the equation that it follows, have closed forms."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from sgm.diffusion.sampler import sample_euler
+from sgm.diffusion.schedule import karras_sigmas
+
+NOISE = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_single_clean_clip_is_reached_exactly() -> None:
+    """Of data that are one point the paths are straight lines, so that Euler's steps have no error."""
+    clip = torch.linspace(-3, 3, NOISE.numel()).view_as(NOISE)
+    for num_steps in (1, 5):
+        sampled = sample_euler(lambda noisy, sigma: clip, NOISE, karras_sigmas(num_steps))
+        torch.testing.assert_close(sampled, clip, rtol=1e-4, atol=1e-3)
+
+
+def test_steps_of_a_linear_denoiser() -> None:
+    """With D(x) = x * s^2 / (s^2 + sigma^2), each step multiplies by 1 + (next - sigma) * sigma / (s^2 + sigma^2)."""
+    spread = 0.5
+    sigmas = karras_sigmas(20)
+    factor = math.sqrt(1 + 700**2)
+    for sigma, following in itertools.pairwise(sigmas.tolist()):
+        factor *= 1 + (following - sigma) * sigma / (spread**2 + sigma**2)
+    torch.testing.assert_close(
+        sample_euler(gaussian_denoiser(spread), NOISE, sigmas), factor * NOISE, rtol=1e-3, atol=0
+    )
+
+
+def test_gaussian_data_are_reached_as_steps_grow_finer() -> None:
+    """The flow's exact end is s * noise (to 1e-6: 700 is not infinite); Euler's error falls with the step's length."""
+    spread = 0.5
+    errors = []
+    for num_steps in (50, 100, 200):
+        sampled = sample_euler(gaussian_denoiser(spread), NOISE.double(), karras_sigmas(num_steps).double())
+        errors.append(float((sampled / NOISE.double()).mean() / spread - 1))
+    assert abs(errors[2]) < 0.03
+    for coarse, fine in itertools.pairwise(errors):
+        assert 1.8 < coarse / fine < 2.2
+
+
+def test_starts_at_the_first_noise_level_and_walks_down() -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    counted: list[int] = []
+
+    def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+        seen.append((noisy, sigma))
+        return torch.zeros_like(noisy)
+
+    def track(steps: Iterable[int]) -> Iterable[int]:
+        for step in steps:
+            yield step
+            counted.append(step)
+
+    sigmas = torch.tensor([3.0, 1.0, 0.0])
+    result = sample_euler(denoiser, NOISE, sigmas, track)
+    assert [sigma.item() for _, sigma in seen] == [3.0, 1.0]
+    torch.testing.assert_close(seen[0][0], NOISE * math.sqrt(10))
+    torch.testing.assert_close(seen[1][0], NOISE * math.sqrt(10) / 3)
+    torch.testing.assert_close(result, torch.zeros_like(NOISE))
+    assert counted == [0, 1]
+
+
+def gaussian_denoiser(spread: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The exact denoiser of data that are Gaussian with this standard deviation."""
+    return lambda noisy, sigma: noisy * spread**2 / (spread**2 + sigma**2)

@@ -1,0 +1,59 @@
+"""Attention that is written short, against the plain way that it stands for."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sgm.models.attention import OneTokenCrossAttention, SelfAttention, SpatialBlock, TemporalBlock
+
+CHANNELS, CONTEXT_DIM, HEAD_CHANNELS = 64, 48, 16
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Multi-head attention by its definition, (n, l, c) and (n, m, c) -> (n, l, c)."""
+    q, k, v = (x.unflatten(-1, (-1, HEAD_CHANNELS)).movedim(-2, 1) for x in (q, k, v))
+    scores = torch.einsum("n h l c, n h m c -> n h l m", q, k) / math.sqrt(HEAD_CHANNELS)
+    return torch.einsum("n h l m, n h m c -> n l h c", scores.softmax(dim=-1), v).flatten(2)
+
+
+def plain_cross_attention(attention: OneTokenCrossAttention, tokens: Tensor, context: Tensor) -> Tensor:
+    attended = plain_attention(attention.to_q(tokens), attention.to_k(context), attention.to_v(context))
+    return attention.to_out(attended)
+
+
+def test_self_attention() -> None:
+    attention = SelfAttention(CHANNELS, HEAD_CHANNELS)
+    tokens = torch.randn(2, 7, CHANNELS)
+    attended = plain_attention(attention.to_q(tokens), attention.to_k(tokens), attention.to_v(tokens))
+    torch.testing.assert_close(attention(tokens), attention.to_out(attended))
+
+
+def test_cross_attention_to_one_token_needs_no_query() -> None:
+    attention = OneTokenCrossAttention(CHANNELS, CONTEXT_DIM)
+    tokens, context = torch.randn(2, 7, CHANNELS), torch.randn(2, 1, CONTEXT_DIM)
+    expected = plain_cross_attention(attention, tokens, context)
+    torch.testing.assert_close(attention(context).expand(-1, 7, -1), expected)
+
+
+def test_spatial_block_is_the_plain_one() -> None:
+    block = SpatialBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
+    tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, 1, CONTEXT_DIM)
+    plain = tokens + block.attn1(block.norm1(tokens))
+    plain = plain + plain_cross_attention(block.attn2, block.norm2(plain), context[[0, 0, 0, 1, 1, 1]])
+    plain = plain + block.ff(block.norm3(plain))
+    torch.testing.assert_close(block(tokens, context, num_frames=3), plain)
+
+
+def test_temporal_block_is_the_plain_one_pixel_by_pixel() -> None:
+    block = TemporalBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
+    tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, 1, CONTEXT_DIM)
+    result = block(tokens, context, num_frames=3)
+    for clip in range(2):
+        for pixel in range(7):
+            frames = tokens[3 * clip : 3 * clip + 3, pixel][None]
+            plain = frames + block.ff_in(block.norm_in(frames))
+            plain = plain + block.attn1(block.norm1(plain))
+            plain = plain + plain_cross_attention(block.attn2, block.norm2(plain), context[clip : clip + 1])
+            plain = plain + block.ff(block.norm3(plain))
+            torch.testing.assert_close(result[3 * clip : 3 * clip + 3, pixel], plain[0])

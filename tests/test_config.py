@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from sgm.config import CONFIG_FOLDER, load_config
+from sgm.errors import UserError
+from tests.small_models import miniature_config, write_config
+
+RELEASED = {  # frames, steps, guidance, vector width, decoder: as the versions were released
+    "svd": (14, 25, ("linear", 1.0, 2.5), 768, "temporal"),
+    "svd_xt": (25, 30, ("linear", 1.5, 3.0), 768, "temporal"),
+    "svd_xt_1_1": (25, 30, ("linear", 1.5, 3.0), 768, "temporal"),
+    "svd_image_decoder": (14, 25, ("linear", 1.0, 2.5), 768, "image"),
+    "svd_xt_image_decoder": (25, 30, ("linear", 1.5, 3.0), 768, "image"),
+    "sv3d_u": (21, 50, ("triangle", 1.0, 2.5), 256, "image"),
+    "sv3d_p": (21, 50, ("triangle", 1.0, 2.5), 1280, "image"),
+}
+
+
+@pytest.mark.parametrize("version", RELEASED)
+def test_released_versions(version: str) -> None:
+    config = load_config(version)
+    guidance = (config.guidance.shape, config.guidance.min_scale, config.guidance.max_scale)
+    assert (config.num_frames, config.num_steps, guidance, config.vector_width, config.decoder) == RELEASED[version]
+    is_sv3d = version.startswith("sv3d")
+    assert (config.height, config.width) == ((576, 576) if is_sv3d else (576, 1024))
+    assert config.cond_aug == (1e-5 if is_sv3d else 0.02)
+    assert config.size_multiple == 64
+    assert config.takes_angles == (version == "sv3d_p")
+
+
+def test_every_bundled_file_is_a_configuration() -> None:
+    versions = {path.stem for path in CONFIG_FOLDER.glob("*.yaml")}
+    assert versions >= RELEASED.keys()
+    for version in versions:
+        config = load_config(version)
+        assert config.width % config.size_multiple == config.height % config.size_multiple == 0
+
+
+def test_configuration_survives_its_own_file(tmp_path: Path) -> None:
+    config = miniature_config("sv3d_p")
+    assert load_config("sv3d_p", write_config(config, tmp_path / "sv3d.yaml")) == config
+
+
+def test_base_is_changed_key_by_key(tmp_path: Path) -> None:
+    write_config(miniature_config("svd"), tmp_path / "parent.yaml")
+    (tmp_path / "child.yaml").write_text("base: parent\nnum_frames: 7\nguidance: {max_scale: 9}\nscalars: []\n")
+    parent, child = load_config("svd", tmp_path / "parent.yaml"), load_config("svd", tmp_path / "child.yaml")
+    assert (child.num_frames, child.guidance.max_scale, child.scalars) == (7, 9.0, ())
+    assert isinstance(child.guidance.max_scale, float)
+    assert (child.num_steps, child.guidance.min_scale, child.unet) == (2, parent.guidance.min_scale, parent.unet)
+
+
+MISTAKES = {
+    "unknown key": ("num_framse: 7", r"unknown key 'num_framse'; allowed are .*num_frames"),
+    "unknown key within": (
+        "unet: {modelchannels: 32}",
+        r"unet: unknown key 'modelchannels'; allowed are model_channels",
+    ),
+    "wrong kind": ("num_frames: many", "num_frames: expected int, got 'many'"),
+    "fraction": ("num_frames: 7.5", r"num_frames: expected int, got 7\.5"),
+    "truth for a number": ("num_frames: true", "num_frames: expected int, got True"),
+    "not among the choices": ("decoder: audio", "decoder: 'audio' is not one of temporal, image"),
+    "no list": ("unet: {channel_mult: 2}", "channel_mult: expected a list, got 2"),
+    "no mapping": ("unet: 3", "unet: expected a mapping, got 3"),
+    "missing value": ("num_frames: null", "num_frames: expected int, got None"),
+    "class path": ("target: os.system", "unknown key 'target'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(tmp_path: Path, mistake: str) -> None:
+    text, told = MISTAKES[mistake]
+    write_config(miniature_config("svd"), tmp_path / "parent.yaml")
+    path = tmp_path / "own.yaml"
+    path.write_text(f"base: parent\n{text}\n")
+    with pytest.raises(UserError, match=told) as caught:
+        load_config("svd", path)
+    assert str(caught.value).startswith("own.yaml: ")
+
+
+def test_missing_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("family: svd\nnum_steps: 3\n")
+    with pytest.raises(UserError, match="the key 'num_frames' is missing"):
+        load_config("svd", path)
+
+
+def test_bases_that_are_not_there_or_never_end(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("base: nobody\n")
+    with pytest.raises(UserError, match=r"based on .*nobody\.yaml, which does not exist"):
+        load_config("svd", path)
+    path.write_text("base: other\n")
+    (tmp_path / "other.yaml").write_text("base: own\n")
+    with pytest.raises(UserError, match="is its own base"):
+        load_config("svd", path)
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1\n- 2\n", "{", "a: ${oc.env:HOME}\n", "\x00"], ids=["list", "open", "variable", "zero"]
+)
+def test_files_that_are_no_mapping_of_values(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"own\.yaml"):
+        load_config("svd", path)
+
+
+def test_unknown_version_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match="the bundled versions are"):
+        load_config("svd_2")
