@@ -1,0 +1,214 @@
+"""The record: what it holds, what it says of broken files, and how it counts time and memory."""
+
+import hashlib
+import json
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import sgm
+from sgm.errors import UserError
+from sgm.outputs import record as record_module
+from sgm.outputs.record import Stages, build_record, file_sha256, read_record, write_record
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Keyword arguments of `build_record` with an image and a checkpoint on disk."""
+    (tmp_path / "photo.png").write_bytes(b"an image")
+    (tmp_path / "tiny.safetensors").write_bytes(b"weights" * 1_000_000)
+    return {
+        "parameters": {
+            "version": "svd_tiny",
+            "seed": 23,
+            "input_path": tmp_path / "photo.png",
+            "elevations_deg": (1, 2),
+        },
+        "image_path": tmp_path / "photo.png",
+        "image_size": (640, 480),
+        "checkpoint_path": tmp_path / "tiny.safetensors",
+        "frames_shape": (2, 128, 192, 3),
+        "fps": 6.0,
+        "device": "cpu",
+        "precision": "fp32",
+        "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
+    }
+
+
+def test_everything_is_there_and_survives_the_file(tmp_path, sources):
+    record = build_record(**sources)
+    write_record(tmp_path / "clip.json", record)
+    assert read_record(tmp_path / "clip.json") == record
+
+    assert record["program"] == {"name": "sgm", "version": sgm.__version__}
+    assert record["parameters"] == {
+        "version": "svd_tiny",
+        "seed": 23,
+        "input_path": str(tmp_path / "photo.png"),
+        "elevations_deg": [1, 2],
+    }
+    digest = hashlib.sha256(b"an image").hexdigest()
+    assert record["input"] == {"path": str(tmp_path / "photo.png"), "sha256": digest, "width": 640, "height": 480}
+    digest = hashlib.sha256(b"weights" * 1_000_000).hexdigest()
+    assert record["checkpoint"] == {"path": str(tmp_path / "tiny.safetensors"), "sha256": digest}
+    assert record["output"] == {"frames": 2, "width": 192, "height": 128, "fps": 6.0}
+    assert record["stages"] == sources["stages"]
+    assert (record["device"], record["precision"]) == ("cpu", "fp32")
+    assert record["packages"]["numpy"] == np.__version__
+    assert record["packages"]["python"] == sys.version.split()[0]
+    assert "camera" not in record
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(record["created"])
+    assert timedelta(0) <= age < timedelta(minutes=1)
+
+
+def test_paths_are_absolute(sources, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record = build_record(**sources | {"image_path": Path("photo.png")})
+    assert record["input"]["path"] == str(tmp_path / "photo.png")
+
+
+def test_an_image_from_memory_has_a_size_only(sources):
+    record = build_record(**sources | {"image_path": None})
+    assert record["input"] == {"path": None, "sha256": None, "width": 640, "height": 480}
+
+
+def test_camera_of_an_orbit(sources):
+    record = build_record(**sources, elevations_deg=(10.0, 12.5), azimuths_deg=(180.0, 0.0))
+    assert record["camera"] == {"elevations_deg": [10.0, 12.5], "azimuths_deg": [180.0, 0.0]}
+    with pytest.raises(AssertionError, match="a frame"):
+        build_record(**sources, elevations_deg=(10.0,), azimuths_deg=(180.0,))
+
+
+def test_only_what_json_can_hold(sources):
+    with pytest.raises(TypeError, match="can't be part of a record"):
+        build_record(**sources | {"parameters": {"image": object()}})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        build_record(**sources | {"parameters": {"cond_aug": float("nan")}})
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [(("parameters",), "parameters"), (("input", "sha256"), "input.sha256"), (("output",), "output")],
+)
+def test_reading_names_what_is_missing(tmp_path, sources, lost, told):
+    record = build_record(**sources)
+    holder = record if len(lost) == 1 else record[lost[0]]
+    del holder[lost[-1]]
+    write_record(tmp_path / "clip.json", record)
+    with pytest.raises(UserError, match=rf"clip\.json .* has no {told};"):
+        read_record(tmp_path / "clip.json")
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b'{"parameters": 3}'])
+def test_reading_other_json(tmp_path, content):
+    (tmp_path / "clip.json").write_bytes(content)
+    with pytest.raises(UserError, match="has no program, parameters, input"):
+        read_record(tmp_path / "clip.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0", b'{"program": '])
+def test_reading_what_is_no_json(tmp_path, content):
+    (tmp_path / "clip.json").write_bytes(content)
+    with pytest.raises(UserError, match="isn't JSON"):
+        read_record(tmp_path / "clip.json")
+
+
+def test_reading_what_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"absent\.json: No such file"):
+        read_record(tmp_path / "absent.json")
+    with pytest.raises(UserError, match="Is a directory"):
+        read_record(tmp_path)
+
+
+def test_a_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "weights"
+    path.write_bytes(b"first")
+    assert file_sha256(path) == hashlib.sha256(b"first").hexdigest()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", None)
+        assert file_sha256(path) == hashlib.sha256(b"first").hexdigest()
+    path.write_bytes(b"second")
+    assert file_sha256(path) == hashlib.sha256(b"second").hexdigest()
+
+
+def test_stages_measure_time_and_add_up():
+    stages = Stages()
+    for _ in range(2):
+        with stages.measure("sampling"):
+            time.sleep(0.05)
+    with stages.measure("decoding"):
+        pass
+    assert list(stages.measured) == ["sampling", "decoding"]
+    assert 0.1 <= stages.measured["sampling"]["seconds"] < 0.5
+    assert stages.measured["decoding"]["seconds"] < 0.05
+
+
+def test_stages_see_the_memory_of_the_stage():
+    stages = Stages()
+    with stages.measure("small"):
+        pass
+    with stages.measure("large"):
+        np.ones(25_000_000)  # 200 MB, let go at once
+    with stages.measure("small again"):
+        pass
+    peaks = {name: stage["peak_memory_bytes"] for name, stage in stages.measured.items()}
+    if stages.measured["large"]["memory"] == "resident":
+        assert peaks["large"] - peaks["small"] > 150_000_000
+        assert peaks["large"] - peaks["small again"] > 150_000_000
+    else:  # a mark that only rises
+        assert stages.measured["large"]["memory"] == "resident_since_start"
+        assert peaks["small"] <= peaks["large"] <= peaks["small again"]
+
+
+def test_stages_fall_back_to_the_mark_of_the_whole_process(monkeypatch):
+    monkeypatch.setattr(record_module, "_reset_peak_memory", lambda device: False)
+    stages = Stages()
+    with stages.measure("sampling"):
+        pass
+    assert stages.measured["sampling"]["memory"] == "resident_since_start"
+    assert stages.measured["sampling"]["peak_memory_bytes"] > 10_000_000
+
+
+def test_stages_on_cuda_ask_torch_for_that_device(monkeypatch):
+    calls = []
+
+    class Cuda:
+        def __getattr__(self, name):
+            return lambda device: calls.append((name, device)) or 5
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=Cuda()))
+    stages = Stages(device="cuda:1")
+    with stages.measure("sampling"):
+        calls.append("work")
+    assert calls == [
+        ("synchronize", "cuda:1"),
+        ("reset_peak_memory_stats", "cuda:1"),
+        "work",
+        ("synchronize", "cuda:1"),
+        ("max_memory_allocated", "cuda:1"),
+    ]
+    assert stages.measured["sampling"]["peak_memory_bytes"] == 5
+    assert stages.measured["sampling"]["memory"] == "cuda"
+
+
+def test_a_stage_that_fails_is_not_noted_and_the_next_one_is():
+    stages = Stages()
+    with pytest.raises(KeyError), stages.measure("sampling"):
+        raise KeyError
+    with pytest.raises(AssertionError, match="nest"), stages.measure("outer"), stages.measure("inner"):
+        pass
+    with stages.measure("decoding"):
+        pass
+    assert list(stages.measured) == ["decoding"]
+
+
+def test_record_is_plain_json_for_people(tmp_path, sources):
+    write_record(tmp_path / "clip.json", build_record(**sources))
+    text = (tmp_path / "clip.json").read_text()
+    assert text.count("\n") > 20, "one value a line"
+    assert json.loads(text)["parameters"]["seed"] == 23
