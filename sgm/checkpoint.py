@@ -118,7 +118,7 @@ def load_model(
     """The version's model with the file's weights on `device`.
 
     UNet and CLIP get `dtype`; the autoencoders stay float32, as the released sampler runs them. What sampling doesn't
-    use is checked and left on the meta device. `track` wraps the list of keys that are read, for a progress bar.
+    use is checked and left on the meta device. `track` wraps the list of parameters that are read, for a progress bar.
     Raises UserError for a file that is missing, unreadable or of another structure.
     """
     with torch.device("meta"):
@@ -134,8 +134,8 @@ def load_model(
     names = [name for name in keys if is_used_when_sampling(name)]
     state: dict[str, Any] = {}
     with _telling_of_bad_files(path):
-        tensors = reader.tensors(track([keys[name] for name in names]))
-        for name, tensor in zip(names, tensors, strict=True):
+        tensors = reader.tensors(keys[name] for name in names)
+        for name, tensor in zip(track(names), tensors, strict=True):
             in_vae = name.startswith(("first_stage.", "conditioner.vae."))
             state[name] = tensor.to(device=device, dtype=torch.float32 if in_vae else dtype)
     model.load_state_dict(state, strict=False, assign=True)

@@ -137,7 +137,7 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
     return config
 
 
-def read_dataclass(kind: type, path: Path, **values: Any) -> Any:
+def read_dataclass(kind: Any, path: Path, **values: Any) -> Any:
     """A YAML file as the frozen dataclass `kind`; `values` are fields that the file does not hold.
 
     Raises UserError as `load_config` does.
@@ -153,7 +153,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise UserError(f"{path} is its own base; a configuration's bases must end at a file without one")
     try:
-        values = OmegaConf.load(path)
+        values: Any = OmegaConf.load(path)
     except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, DictConfig):

@@ -75,7 +75,7 @@ def load(
         UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown precision.
     """
     progress = progress or Progress()
-    config_path = Path(config) if config else None
+    config_path = Path(config).resolve() if config else None
     model_config = load_config(version, config_path)
     checkpoint_path = find_checkpoint(version, Path(checkpoint) if checkpoint else None)
     torch_device = choose_device(device)

@@ -92,7 +92,7 @@ def _u2net_session() -> Any:
     # onnxruntime reports its use to Microsoft unless this is set before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401  # first: without it rembg prints and exits
+        import onnxruntime  # noqa: F401  # first: without it rembg prints and exits
         import rembg
     except ImportError as error:
         raise UserError(

@@ -1,7 +1,5 @@
 """Transformer blocks over pixels and over frames, and the blend of the two."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +37,7 @@ class SelfAttention(nn.Module):
             for project in (self.to_q, self.to_k, self.to_v)
         )
         attended = F.scaled_dot_product_attention(q, k, v)
-        return cast(Tensor, self.to_out(attended.transpose(1, 2).flatten(2)))
+        return self.to_out(attended.transpose(1, 2).flatten(2))
 
 
 class OneTokenCrossAttention(nn.Module):
@@ -58,7 +56,7 @@ class OneTokenCrossAttention(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """(b, 1, context_dim) -> (b, 1, c), to be added to every token of the clip."""
-        return cast(Tensor, self.to_out(self.to_v(context)))
+        return self.to_out(self.to_v(context))
 
 
 class GatedProjection(nn.Module):
@@ -86,7 +84,7 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., c) -> (..., c)."""
-        return cast(Tensor, self.net(tokens))
+        return self.net(tokens)
 
 
 class SpatialBlock(nn.Module):

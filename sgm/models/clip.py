@@ -55,7 +55,7 @@ class MLP(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, l, width) -> (n, l, width)."""
-        return cast(Tensor, self.c_proj(F.gelu(self.c_fc(tokens))))
+        return self.c_proj(F.gelu(self.c_fc(tokens)))
 
 
 class SelfAttention(nn.Module):
@@ -73,7 +73,7 @@ class SelfAttention(nn.Module):
         """(n, l, width) -> (n, l, width)."""
         qkv = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
-        return cast(Tensor, self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -89,7 +89,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, l, width) -> (n, l, width)."""
         tokens = tokens + self.attn(self.ln_1(tokens))
-        return cast(Tensor, tokens + self.mlp(self.ln_2(tokens)))
+        return tokens + self.mlp(self.ln_2(tokens))
 
 
 class CLIPImageTower(nn.Module):
@@ -117,4 +117,4 @@ class CLIPImageTower(nn.Module):
         tokens = self.ln_pre(torch.cat([token, patches], dim=1) + self.positional_embedding)
         for block in cast(nn.ModuleList, self.transformer.resblocks):
             tokens = block(tokens)
-        return cast(Tensor, self.ln_post(tokens[:, 0]) @ self.proj)
+        return self.ln_post(tokens[:, 0]) @ self.proj

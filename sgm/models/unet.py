@@ -1,7 +1,5 @@
 """The video UNet: the image model's UNet with a temporal path beside every residual block and transformer."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +21,7 @@ class VideoResBlock(TimestepResBlock):
         spatial = super().forward(x, self.emb_layers(emb)[:, :, None, None])
         shift = self.time_stack.emb_layers(emb).unflatten(0, (-1, num_frames)).transpose(1, 2)[..., None]
         temporal = self.time_stack(frames_to_clips(spatial, num_frames), shift)
-        return cast(Tensor, self.time_mixer(spatial, clips_to_frames(temporal, spatial.shape[2])))
+        return self.time_mixer(spatial, clips_to_frames(temporal, spatial.shape[2]))
 
 
 class Downsample(nn.Module):
@@ -35,7 +33,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N c 2h 2w -> n c h w."""
-        return cast(Tensor, self.op(x))
+        return self.op(x)
 
 
 class Stage(nn.ModuleList):
@@ -134,4 +132,4 @@ class VideoUNet(nn.Module):
         x = self.middle_block(x, emb, context, num_frames)
         for stage in self.output_blocks:
             x = stage(torch.cat([x, skips.pop()], dim=1), emb, context, num_frames)
-        return cast(Tensor, self.out(x))
+        return self.out(x)

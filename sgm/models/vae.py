@@ -1,7 +1,5 @@
 """The autoencoder between pixels and latents: image encoder, image decoder, and the temporal decoder of SVD."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +27,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """N c h w -> n c' h w; an image block ignores which frames belong together."""
         hidden = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
-        return cast(Tensor, (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + hidden)
+        return (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + hidden
 
 
 class TemporalResBlock(ResBlock):
@@ -80,7 +78,7 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(b t) c h w -> (b t) c h w."""
-        return cast(Tensor, self.block_2(self.attn_1(self.block_1(x, num_frames)), num_frames))
+        return self.block_2(self.attn_1(self.block_1(x, num_frames)), num_frames)
 
 
 class Downsample(nn.Module):
@@ -92,7 +90,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N c 2h 2w -> n c h w."""
-        return cast(Tensor, self.conv(F.pad(x, (0, 1, 0, 1))))
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Level(nn.Module):
@@ -140,7 +138,7 @@ class Encoder(nn.Module):
         x = self.conv_in(images.contiguous(memory_format=torch.channels_last))
         for level in self.down:
             x = level(x, num_frames=1)
-        return cast(Tensor, self.conv_out(F.silu(self.norm_out(self.mid(x, num_frames=1)))))
+        return self.conv_out(F.silu(self.norm_out(self.mid(x, num_frames=1))))
 
 
 class Decoder(nn.Module):
@@ -171,7 +169,7 @@ class Decoder(nn.Module):
         for level in reversed(self.up):
             x = level(x, num_frames)
         x = F.silu(self.norm_out(x))
-        return cast(Tensor, self.conv_out(x, num_frames) if isinstance(self.conv_out, FinalConv) else self.conv_out(x))
+        return self.conv_out(x, num_frames) if isinstance(self.conv_out, FinalConv) else self.conv_out(x)
 
 
 class FinalConv(Conv3x3):
@@ -218,7 +216,7 @@ class Autoencoder(nn.Module):
         latents = latents / self.scale_factor
         if self.post_quant_conv is not None:
             latents = self.post_quant_conv(latents)
-        return cast(Tensor, self.decoder(latents, num_frames))
+        return self.decoder(latents, num_frames)
 
     def decode_in_chunks(self, latents: Tensor, chunk: int) -> Tensor:
         """Images of one clip's latents, `chunk` consecutive frames at a time; a chunk knows only itself."""

@@ -35,7 +35,9 @@ def build_model(config: TrainingConfig) -> VideoModel:
     return model
 
 
-def train(config_file: str, output_folder: str | None = None, device: str | None = None, steps: int | None = None) -> None:
+def train(
+    config_file: str, output_folder: str | None = None, device: str | None = None, steps: int | None = None
+) -> None:
     """Train one part of a small model.
 
     Args:

@@ -10,6 +10,7 @@ from ..models.layers import FrameConv, TimestepResBlock
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
 from .pictures import to_tensor, training_clip
+from .start import zero
 
 KL_WEIGHT = 1e-4  # keeps the latents compact, at a cost far below the reconstruction's error
 
@@ -85,8 +86,7 @@ def start_temporal_layers_as_identity(decoder: nn.Module) -> None:
     """Makes a video decoder with an image decoder's weights give what the image decoder gives, before training."""
     for module in decoder.modules():
         if isinstance(module, TimestepResBlock):
-            nn.init.zeros_(module.out_layers[-1].weight)
-            nn.init.zeros_(module.out_layers[-1].bias)
+            zero(module.out_layers[-1])
         elif isinstance(module, FrameConv) and module.in_channels == 3:
+            zero(module)
             nn.init.dirac_(module.weight)
-            nn.init.zeros_(module.bias)

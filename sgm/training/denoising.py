@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..diffusion.guidance import guidance_scales
 from ..diffusion.sampler import sample_euler
@@ -21,6 +21,7 @@ from ..models.video_model import VideoModel
 from ..pipeline import guided_denoiser
 from .config import TrainingConfig
 from .pictures import TrainingClip, to_tensor, training_clip
+from .start import zero
 
 CONDITION_DROPOUT = 0.1
 # Log-normal augmentation noise on the input image of the svd family (arXiv:2311.15127, appendix D).
@@ -122,7 +123,7 @@ class DenoisingObjective:
             return self.model.config.cond_aug
         return math.exp(rng.normal(LOG_COND_AUG_MEAN, LOG_COND_AUG_STD))
 
-    def _network(self, conditions: list[Conditioning], frames: int):  # type: ignore[no-untyped-def]
+    def _network(self, conditions: list[Conditioning], frames: int) -> Callable[[Tensor, Tensor], Tensor]:
         concat = torch.cat([condition.concat.expand(frames, -1, -1, -1) for condition in conditions])
         context = torch.cat([condition.crossattn for condition in conditions])
         vector = torch.cat([condition.vector for condition in conditions])
@@ -138,11 +139,7 @@ def start_unet(unet: VideoUNet) -> None:
     """Zeroes the last layer of every residual branch, so that the untrained network passes its input on."""
     for module in unet.modules():
         if isinstance(module, TimestepResBlock):
-            last: nn.Module = module.out_layers[-1]
+            zero(module.out_layers[-1])
         elif isinstance(module, SpatioTemporalTransformer):
-            last = module.proj_out
-        else:
-            continue
-        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-    nn.init.zeros_(unet.out[-1].weight)  # type: ignore[arg-type]
+            zero(module.proj_out)
+    zero(unet.out[-1])

@@ -61,7 +61,8 @@ def training_orbit(number: int, size: int, num_frames: int, seed: int) -> Traini
     if rng.uniform() < 1 / 3:
         azimuths[:-1] = np.sort(rng.uniform(0, 360, num_frames - 1))
     orbit = make_orbit(num_frames, elevations.tolist(), azimuths.tolist())
-    pictures = render_orbit(random_object(_mix(number, seed) % HELD_OUT_SEED), elevations, azimuths, size)
+    obj = random_object(_mix(number, seed) % HELD_OUT_SEED)
+    pictures = render_orbit(obj, orbit.elevations_deg, orbit.azimuths_deg, size)
     scalars = {"polar_rad": tuple(orbit.polars_rad), "azimuth_rad": tuple(orbit.azimuths_rad)}
     return TrainingClip(over_white(pictures), num_frames - 1, scalars)
 

@@ -1,10 +1,12 @@
-"""Weights that a run starts from."""
+"""What a run starts from: another checkpoint's weights, or silent branches."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from ..errors import UserError
 from ..models.video_model import VideoModel
@@ -19,3 +21,10 @@ def take_weights(model: VideoModel, path: Path) -> None:
     for name, key in model.checkpoint_keys():
         if key in tensors and tensors[key].shape == state[name].shape:
             state[name].copy_(tensors[key])
+
+
+@torch.no_grad()
+def zero(layer: nn.Module) -> None:
+    """Sets all of a layer's parameters to 0, as a residual branch's last layer starts."""
+    for parameter in layer.parameters():
+        parameter.zero_()
