@@ -206,10 +206,7 @@ class Pipeline:
         if orbit := orbit_for(self.config, parameters):
             values["polar_rad"] = torch.tensor(orbit.polars_rad)
             values["azimuth_rad"] = torch.tensor(orbit.azimuths_rad)
-        conditioning: Conditioning = self.model.conditioner(
-            image, noise, parameters.cond_aug, values, parameters.num_frames
-        )
-        return conditioning
+        return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
 
     def _sample(self, conditioning: Conditioning, noise: Tensor, num_steps: int) -> Tensor:
         """Scaled latents (t, latent_channels, h, w), float32, from unit noise of that shape."""
@@ -285,8 +282,7 @@ def guided_denoiser(
     vector = torch.cat([unconditional.vector, conditioning.vector])
 
     def network(scaled: Tensor, noise: Tensor) -> Tensor:
-        prediction: Tensor = model.unet(torch.cat([scaled, concat], dim=1), noise, context, vector, num_frames)
-        return prediction
+        return model.unet(torch.cat([scaled, concat], dim=1), noise, context, vector, num_frames)
 
     def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
         both = denoise(network, noisy.repeat(2, 1, 1, 1), sigma.expand(2 * num_frames))
