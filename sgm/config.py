@@ -34,7 +34,11 @@ class ScalarConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The video UNet. Level k has `model_channels * channel_mult[k]` channels at 1 / 2^k of the latent's size."""
+    """The video UNet. Level k has `model_channels * channel_mult[k]` channels at 1 / 2^k of the latent's size.
+
+    norm_groups: of every group normalisation. Groups of one or two channels, as 32 would be in a narrow network, take
+        out what is even over the picture, its colours among it.
+    """
 
     model_channels: int
     channel_mult: tuple[int, ...]
@@ -42,6 +46,7 @@ class UNetConfig:
     attention_levels: tuple[int, ...]
     head_channels: int
     context_dim: int
+    norm_groups: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class VAEConfig:
     base_channels: int
     channel_mult: tuple[int, ...]
     num_res_blocks: int
+    norm_groups: int
     scale_factor: float
 
 
@@ -171,10 +177,10 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _build(kind: Any, value: Any, where: str) -> Any:
     """The value as `kind`: a dataclass, a tuple of one kind, a literal, or a plain number, string or truth value."""
-    from dataclasses import fields, is_dataclass
+    from dataclasses import fields
     from typing import get_args, get_origin, get_type_hints
 
-    if is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         if not isinstance(value, dict):
             raise UserError(f"{where}: expected a mapping, got {value!r}")
         hints = get_type_hints(kind)

@@ -134,10 +134,10 @@ class TemporalBlock(nn.Module):
 class SpatioTemporalTransformer(nn.Module):
     """One spatial and one temporal transformer block, blended, around a residual connection."""
 
-    def __init__(self, channels: int, context_dim: int, head_channels: int):
+    def __init__(self, channels: int, context_dim: int, head_channels: int, norm_groups: int):
         super().__init__()
         self.channels = channels
-        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, context_dim, head_channels)])
         self.time_stack = nn.ModuleList([TemporalBlock(channels, context_dim, head_channels)])

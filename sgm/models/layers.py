@@ -53,16 +53,21 @@ class TimestepResBlock(nn.Module):
     Spatial (a 3x3 convolution on frames) or temporal (over frames, on clips), by the `conv` that is given.
     """
 
-    def __init__(self, conv: type[nn.Module], in_channels: int, out_channels: int, emb_channels: int | None):
+    def __init__(
+        self, conv: type[nn.Module], in_channels: int, out_channels: int, emb_channels: int | None, norm_groups: int
+    ):
         super().__init__()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(32, in_channels, eps=1e-5), nn.SiLU(), conv(in_channels, out_channels)
+            nn.GroupNorm(norm_groups, in_channels, eps=1e-5), nn.SiLU(), conv(in_channels, out_channels)
         )
         if emb_channels is not None:
             self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, out_channels))
         # Index 2 was a dropout in training; the released keys count it.
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(32, out_channels, eps=1e-5), nn.SiLU(), nn.Identity(), conv(out_channels, out_channels)
+            nn.GroupNorm(norm_groups, out_channels, eps=1e-5),
+            nn.SiLU(),
+            nn.Identity(),
+            conv(out_channels, out_channels),
         )
         self.skip_connection: nn.Module = (
             nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)

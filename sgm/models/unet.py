@@ -11,9 +11,9 @@ from .layers import Conv3x3, FrameConv, TimestepResBlock, Upsample, clips_to_fra
 class VideoResBlock(TimestepResBlock):
     """A spatial residual block, a temporal one over its result, and their blend."""
 
-    def __init__(self, in_channels: int, out_channels: int, emb_channels: int):
-        super().__init__(Conv3x3, in_channels, out_channels, emb_channels)
-        self.time_stack = TimestepResBlock(FrameConv, out_channels, out_channels, emb_channels)
+    def __init__(self, in_channels: int, out_channels: int, emb_channels: int, norm_groups: int):
+        super().__init__(Conv3x3, in_channels, out_channels, emb_channels, norm_groups)
+        self.time_stack = TimestepResBlock(FrameConv, out_channels, out_channels, emb_channels, norm_groups)
         self.time_mixer = Blend()
 
     def forward(self, x: Tensor, emb: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
@@ -70,9 +70,13 @@ class VideoUNet(nn.Module):
         self.label_emb = nn.Sequential(_embedding_mlp(vector_width, emb_channels))
 
         def block(in_channels: int, out_channels: int, attention: bool) -> list[nn.Module]:
-            modules: list[nn.Module] = [VideoResBlock(in_channels, out_channels, emb_channels)]
+            modules: list[nn.Module] = [VideoResBlock(in_channels, out_channels, emb_channels, config.norm_groups)]
             if attention:
-                modules.append(SpatioTemporalTransformer(out_channels, config.context_dim, config.head_channels))
+                modules.append(
+                    SpatioTemporalTransformer(
+                        out_channels, config.context_dim, config.head_channels, config.norm_groups
+                    )
+                )
             return modules
 
         channels = widths[0]
@@ -101,7 +105,9 @@ class VideoUNet(nn.Module):
                 self.output_blocks.append(Stage(stage))
         assert not skip_channels
 
-        self.out = nn.Sequential(nn.GroupNorm(32, channels, eps=1e-5), nn.SiLU(), Conv3x3(channels, latent_channels))
+        self.out = nn.Sequential(
+            nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), Conv3x3(channels, latent_channels)
+        )
 
     @property
     def dtype(self) -> torch.dtype:

@@ -8,18 +8,18 @@ from ..config import VAEConfig
 from .layers import Conv3x3, FrameConv, TimestepResBlock, Upsample, clips_to_frames, frames_to_clips
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def _norm(groups: int, channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):
     """Two normalised 3x3 convolutions around a residual connection."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, norm_groups: int):
         super().__init__()
-        self.norm1 = _norm(in_channels)
+        self.norm1 = _norm(norm_groups, in_channels)
         self.conv1 = Conv3x3(in_channels, out_channels)
-        self.norm2 = _norm(out_channels)
+        self.norm2 = _norm(norm_groups, out_channels)
         self.conv2 = Conv3x3(out_channels, out_channels)
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
@@ -36,9 +36,9 @@ class TemporalResBlock(ResBlock):
     The mix is the other way round than in the UNet: a * temporal + (1 - a) * spatial, a = sigmoid(mix_factor).
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels)
-        self.time_stack = TimestepResBlock(FrameConv, out_channels, out_channels, emb_channels=None)
+    def __init__(self, in_channels: int, out_channels: int, norm_groups: int):
+        super().__init__(in_channels, out_channels, norm_groups)
+        self.time_stack = TimestepResBlock(FrameConv, out_channels, out_channels, None, norm_groups)
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
@@ -51,9 +51,9 @@ class TemporalResBlock(ResBlock):
 class AttentionBlock(nn.Module):
     """Single-head self-attention over the pixels of each frame."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm_groups: int):
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = _norm(norm_groups, channels)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -70,11 +70,11 @@ class AttentionBlock(nn.Module):
 class Middle(nn.Module):
     """The coarsest level's blocks, with attention between them."""
 
-    def __init__(self, channels: int, block: type[ResBlock]):
+    def __init__(self, channels: int, block: type[ResBlock], norm_groups: int):
         super().__init__()
-        self.block_1 = block(channels, channels)
-        self.attn_1 = AttentionBlock(channels)
-        self.block_2 = block(channels, channels)
+        self.block_1 = block(channels, channels, norm_groups)
+        self.attn_1 = AttentionBlock(channels, norm_groups)
+        self.block_2 = block(channels, channels, norm_groups)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(b t) c h w -> (b t) c h w."""
@@ -96,10 +96,10 @@ class Downsample(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution, and the step to the next one, if there is one (`downsample` or `upsample`)."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, block: type[ResBlock]):
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, block: type[ResBlock], norm_groups: int):
         super().__init__()
         self.block = nn.ModuleList(
-            block(in_channels if index == 0 else out_channels, out_channels) for index in range(num_blocks)
+            block(in_channels if index == 0 else out_channels, out_channels, norm_groups) for index in range(num_blocks)
         )
         self.downsample: nn.Module | None = None
         self.upsample: nn.Module | None = None
@@ -124,13 +124,13 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         channels = widths[0]
         for index, width in enumerate(widths):
-            level = Level(channels, width, config.num_res_blocks, ResBlock)
+            level = Level(channels, width, config.num_res_blocks, ResBlock, config.norm_groups)
             channels = width
             if index < len(widths) - 1:
                 level.downsample = Downsample(channels)
             self.down.append(level)
-        self.mid = Middle(channels, ResBlock)
-        self.norm_out = _norm(channels)
+        self.mid = Middle(channels, ResBlock, config.norm_groups)
+        self.norm_out = _norm(config.norm_groups, channels)
         self.conv_out = Conv3x3(channels, 2 * config.latent_channels)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -150,16 +150,16 @@ class Decoder(nn.Module):
         block = TemporalResBlock if temporal else ResBlock
         channels = widths[-1]
         self.conv_in = Conv3x3(config.latent_channels, channels)
-        self.mid = Middle(channels, block)
+        self.mid = Middle(channels, block, config.norm_groups)
         levels = []
         for index, width in reversed(list(enumerate(widths))):
-            level = Level(channels, width, config.num_res_blocks + 1, block)
+            level = Level(channels, width, config.num_res_blocks + 1, block, config.norm_groups)
             channels = width
             if index > 0:
                 level.upsample = Upsample(channels)
             levels.append(level)
         self.up = nn.ModuleList(reversed(levels))  # numbered by resolution, finest first, as in the checkpoints
-        self.norm_out = _norm(channels)
+        self.norm_out = _norm(config.norm_groups, channels)
         self.conv_out = FinalConv(channels) if temporal else Conv3x3(channels, 3)
 
     def forward(self, latents: Tensor, num_frames: int) -> Tensor:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..config import load_config
 from ..errors import UserError
 from ..models.video_model import VideoModel
-from .autoencoder import AutoencoderObjective, start_temporal_layers_as_identity
+from .autoencoder import AutoencoderObjective, start_autoencoder, start_temporal_layers_as_identity
 from .config import TrainingConfig, load_training_config
 from .denoising import DenoisingObjective, start_unet
 from .loop import Trainer
@@ -26,6 +26,7 @@ def build_model(config: TrainingConfig) -> VideoModel:
     """The version's model in float32, with the start's weights where the run has a start, else random by the seed."""
     torch.manual_seed(config.seed)
     model = VideoModel(load_config(config.version))
+    start_autoencoder(model)
     start_unet(model.unet)
     if config.part == "temporal_decoder":
         assert model.first_stage.decoder is not None

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ..models.layers import FrameConv, TimestepResBlock
+from ..models.vae import AttentionBlock, ResBlock
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
 from .pictures import to_tensor, training_clip
 from .start import zero
 
 KL_WEIGHT = 1e-4  # keeps the latents compact, at a cost far below the reconstruction's error
+START_LOG_VARIANCE = -6.0
 
 
 class AutoencoderObjective:
@@ -80,6 +82,22 @@ class AutoencoderObjective:
         vae.quant_conv.bias[:channels] /= deviation
         vae.quant_conv.bias[channels:] -= 2 * deviation.log()
         decoder.conv_in.weight *= deviation[:, None, None]
+
+
+def start_autoencoder(model: VideoModel) -> None:
+    """Silences every residual branch and all but the latents' means, so that the first steps learn the means."""
+    for module in model.modules():
+        if isinstance(module, ResBlock):
+            zero(module.conv2)
+        elif isinstance(module, AttentionBlock):
+            zero(module.proj_out)
+    quant_conv = model.conditioner.vae.quant_conv
+    assert quant_conv is not None
+    assert quant_conv.bias is not None
+    _, log_variance_weight = quant_conv.weight.data.chunk(2)
+    _, log_variance_bias = quant_conv.bias.data.chunk(2)
+    log_variance_weight.zero_()
+    log_variance_bias.fill_(START_LOG_VARIANCE)
 
 
 def start_temporal_layers_as_identity(decoder: nn.Module) -> None:
