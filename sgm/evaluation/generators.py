@@ -1,0 +1,53 @@
+"""A loaded model as plain functions from arrays to arrays, before the watermark and without rounding to 8 bits."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..outputs.record import Stages
+from ..pipeline import Pipeline
+from ..request import SamplingParameters
+from .scores import Pictures
+
+
+class Generate(Protocol):
+    """Whatever makes clips: a model, or the truth in its stead."""
+
+    def __call__(self, picture: Pictures, **sampling: Any) -> Pictures:
+        """A clip (T, H, W, 3) of a picture (H, W, 3), both in [0, 1], given fields of `SamplingParameters`."""
+
+
+def generate(pipeline: Pipeline, picture: Pictures, **sampling: Any) -> Pictures:
+    """The clip that the model makes: see `Generate`. The picture must be of a size that the model makes."""
+    parameters = SamplingParameters(**sampling).resolved_for(pipeline.config)
+    frames = pipeline.generate(_to_tensor(picture[None]), parameters, Stages(str(pipeline.device)))
+    return _to_array(frames)
+
+
+@torch.inference_mode()
+def reconstruct(pipeline: Pipeline, frames: Pictures) -> Pictures:
+    """A clip (T, H, W, 3) in [0, 1] after the model's autoencoder: no better clip can come out of the model."""
+    model = pipeline.model
+    latents = model.conditioner.vae.encode(_to_tensor(frames).to(pipeline.device)) * model.config.vae.scale_factor
+    decoded = model.first_stage.decode_in_chunks(latents, SamplingParameters().decoding_t)
+    return _to_array(((decoded + 1) / 2).clamp(0, 1))
+
+
+def unit_range(pixels: NDArray[np.uint8]) -> Pictures:
+    """Pixels from 0 to 255 -> [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _to_tensor(pictures: Pictures) -> torch.Tensor:
+    """(n, H, W, 3) in [0, 1] -> (n, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pictures * 2 - 1).permute(0, 3, 1, 2).contiguous()
+
+
+def _to_array(frames: torch.Tensor) -> Pictures:
+    """(t, 3, H, W) -> (t, H, W, 3)."""
+    array: Pictures = frames.permute(0, 2, 3, 1).float().cpu().contiguous().numpy()
+    return array
