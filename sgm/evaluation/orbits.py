@@ -88,7 +88,8 @@ def evaluate_orbits(
             features[name].append(view_features(make(given), given.views))
         details.append(describe(given, features["generated"][-1]))
     return Report(
-        title=f"{config.version}: {num_objects} held-out objects, {config.num_frames} views of {config.width}x{config.width} pixels",
+        title=f"{config.version}: {num_objects} held-out objects, {config.num_frames} views of"
+        f" {config.width}x{config.width} pixels",
         labels=LABELS,
         scores={name: view_scores(of_orbits) for name, of_orbits in features.items()},
         details=details,
