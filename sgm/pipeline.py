@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .checkpoint import load_model
 from .config import ModelConfig, load_config
-from .diffusion.guidance import guidance_scales, guide
+from .denoiser import guided_denoiser
+from .diffusion.guidance import guidance_scales
 from .diffusion.sampler import sample_euler
-from .diffusion.scaling import denoise
 from .diffusion.schedule import karras_sigmas
 from .errors import UserError
 from .inputs.image import fit_image, fit_size, image_to_tensor, over_white
@@ -212,7 +212,7 @@ class Pipeline:
         """Scaled latents (t, latent_channels, h, w), float32, from unit noise of that shape."""
         scales = guidance_scales(self.config.guidance, len(noise)).to(self.device)
         sigmas = karras_sigmas(num_steps).to(self.device)
-        denoiser = guided_denoiser(self.model, conditioning, scales)
+        denoiser = guided_denoiser(self.model.unet, conditioning, scales)
         return sample_euler(denoiser, noise, sigmas, track=partial(self.progress.track, "sampling"))
 
     def _decode(self, latents: Tensor, decoding_t: int) -> Tensor:
@@ -266,27 +266,3 @@ def orbit_for(config: ModelConfig, parameters: SamplingParameters) -> Orbit | No
         return None
     assert parameters.num_frames is not None
     return make_orbit(parameters.num_frames, parameters.elevations_deg, parameters.azimuths_deg)
-
-
-def guided_denoiser(
-    model: VideoModel, conditioning: Conditioning, scales: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function (noisy latents (t, c, h, w), sigma ()) -> denoised latents, with classifier-free guidance.
-
-    The unconditional and the conditional clip go through the network as one batch of two, in this order.
-    """
-    num_frames = len(scales)
-    unconditional = conditioning.unconditional()
-    concat = torch.cat([side.concat.expand(num_frames, -1, -1, -1) for side in (unconditional, conditioning)])
-    context = torch.cat([unconditional.crossattn, conditioning.crossattn])
-    vector = torch.cat([unconditional.vector, conditioning.vector])
-
-    def network(scaled: Tensor, noise: Tensor) -> Tensor:
-        return model.unet(torch.cat([scaled, concat], dim=1), noise, context, vector, num_frames)
-
-    def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
-        both = denoise(network, noisy.repeat(2, 1, 1, 1), sigma.expand(2 * num_frames))
-        without_image, with_image = both.chunk(2)
-        return guide(without_image, with_image, scales)
-
-    return denoiser

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from ..config import load_config
 from ..errors import UserError
 from ..models.video_model import VideoModel
-from .autoencoder import AutoencoderObjective, start_autoencoder, start_temporal_layers_as_identity
 from .config import TrainingConfig, load_training_config
+from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
+from .encoder import fit_encoder
 from .loop import Trainer
 from .report import save_loss_plot, save_sheet
 from .start import take_weights
@@ -26,11 +27,11 @@ def build_model(config: TrainingConfig) -> VideoModel:
     """The version's model in float32, with the start's weights where the run has a start, else random by the seed."""
     torch.manual_seed(config.seed)
     model = VideoModel(load_config(config.version))
-    start_autoencoder(model)
     start_unet(model.unet)
-    if config.part == "temporal_decoder":
-        assert model.first_stage.decoder is not None
-        start_temporal_layers_as_identity(model.first_stage.decoder)
+    assert model.first_stage.decoder is not None
+    start_decoder(model.first_stage.decoder)
+    if config.part == "decoder":
+        fit_encoder(model.conditioner.vae, config.size, config.seed)
     if config.start_from:
         take_weights(model, Path(config.start_from))
     return model
@@ -58,7 +59,7 @@ def train(
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     model = build_model(config).to(where)
-    objective = (DenoisingObjective if config.part == "unet" else AutoencoderObjective)(model, config, where)
+    objective = (DenoisingObjective if config.part == "unet" else DecoderObjective)(model, config, where)
     trainer = Trainer(model, config)
     losses: list[float] = []
     state = folder / "state.safetensors"
@@ -71,7 +72,7 @@ def train(
         (folder / "losses.json").write_text(json.dumps(losses))
         save_loss_plot(losses, folder / "loss.png")
         with trainer.averaged():
-            save_sheet(objective.sheet(0), folder / f"sheet-{trainer.step:06d}.png")
+            save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")
             save_weights(model, folder / "weights.safetensors")
 
     bar = tqdm(total=config.steps, initial=trainer.step, unit="step", disable=None)
@@ -79,12 +80,10 @@ def train(
         losses.append(step.loss)
         bar.update()
         bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
-        if step.number % config.sheet_every == 0 or step.number == config.steps:
+        if step.number % config.sheet_every == 0:
             save()
     bar.close()
-    with trainer.averaged():
-        objective.finish()
-        save_weights(model, folder / "weights.safetensors")
+    save()
 
 
 def save_weights(model: VideoModel, path: Path) -> None:

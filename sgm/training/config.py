@@ -13,8 +13,8 @@ from ..config import read_dataclass
 class TrainingConfig:
     """One run: which part of which version is trained, on what, for how long.
 
-    part: `autoencoder` (encoder and image decoder, on stills), `temporal_decoder` (the temporal layers of the video
-        decoder, on clips) or `unet` (the UNet with CLIP's tower, on the latents of clips).
+    part: `decoder` (the image decoder, for an encoder that is set in closed form), `temporal_decoder` (the temporal
+        layers of the video decoder, on clips) or `unet` (the UNet with CLIP's tower, on the latents of clips).
     data: `stills`, `scenes` or `orbits`.
     start_from: a checkpoint whose tensors of equal name and shape are the start; empty for none.
     size: side of the training pictures in pixels.
@@ -25,7 +25,7 @@ class TrainingConfig:
     """
 
     version: str
-    part: Literal["autoencoder", "temporal_decoder", "unet"]
+    part: Literal["decoder", "temporal_decoder", "unet"]
     data: Literal["stills", "scenes", "orbits"]
     start_from: str
     size: int

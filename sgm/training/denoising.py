@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..denoiser import conditioned_network, guided_denoiser
 from ..diffusion.guidance import guidance_scales
 from ..diffusion.sampler import sample_euler
 from ..diffusion.scaling import denoise
@@ -18,7 +19,6 @@ from ..models.conditioner import Conditioning
 from ..models.layers import TimestepResBlock
 from ..models.unet import VideoUNet
 from ..models.video_model import VideoModel
-from ..pipeline import guided_denoiser
 from .config import TrainingConfig
 from .pictures import TrainingClip, to_tensor, training_clip
 from .start import zero
@@ -62,7 +62,8 @@ class DenoisingObjective:
         sigma = torch.tensor(sigmas, dtype=torch.float32, device=self.device).repeat_interleave(frames)
         expanded = sigma[:, None, None, None]
         noisy = clean + expanded * torch.randn(clean.shape, generator=generator, device=self.device)
-        denoised = denoise(self._network(conditions, frames), noisy, sigma)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            denoised = denoise(conditioned_network(self.model.unet, conditions), noisy, sigma)
         return ((expanded**2 + 1) / expanded**2 * (denoised - clean) ** 2).mean()
 
     def conditions(self, clip: TrainingClip, cond_aug: float, generator: torch.Generator) -> Conditioning:
@@ -75,7 +76,7 @@ class DenoisingObjective:
         return self.model.conditioner(image, noise, cond_aug, values, len(clip.frames))
 
     @torch.no_grad()
-    def sheet(self, step: int) -> Tensor:
+    def sheet(self) -> Tensor:
         """True clips and samples in turn, a row each: (4, frames, 3, size, size) in [-1, 1]; never trained on."""
         rows = []
         config = self.model.config
@@ -85,15 +86,12 @@ class DenoisingObjective:
             frames = len(clip.frames)
             conditioning = self.conditions(clip, config.cond_aug, generator)
             scales = guidance_scales(config.guidance, frames).to(self.device)
-            denoiser = guided_denoiser(self.model, conditioning, scales)
+            denoiser = guided_denoiser(self.model.unet, conditioning, scales)
             shape = (frames, config.vae.latent_channels, *(self.config.size // config.latent_factor,) * 2)
             noise = torch.randn(shape, generator=generator, device=self.device)
             latents = sample_euler(denoiser, noise, karras_sigmas(config.num_steps).to(self.device))
             rows += [to_tensor(clip.frames).to(self.device), self.model.first_stage.decode(latents, frames)]
         return torch.stack(rows)
-
-    def finish(self) -> None:
-        """Nothing is left to do after the last step."""
 
     def _numbers(self, step: int) -> list[int]:
         """The step's clips: every clip once in each pass, the first pass in order, the later ones shuffled."""
@@ -122,17 +120,6 @@ class DenoisingObjective:
         if self.model.config.family == "sv3d":
             return self.model.config.cond_aug
         return math.exp(rng.normal(LOG_COND_AUG_MEAN, LOG_COND_AUG_STD))
-
-    def _network(self, conditions: list[Conditioning], frames: int) -> Callable[[Tensor, Tensor], Tensor]:
-        concat = torch.cat([condition.concat.expand(frames, -1, -1, -1) for condition in conditions])
-        context = torch.cat([condition.crossattn for condition in conditions])
-        vector = torch.cat([condition.vector for condition in conditions])
-
-        def network(x: Tensor, noise: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16):
-                return self.model.unet(torch.cat([x, concat], dim=1), noise, context, vector, frames)
-
-        return network
 
 
 def start_unet(unet: VideoUNet) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sgm.denoiser import guided_denoiser
 from sgm.diffusion.guidance import guidance_scales
 from sgm.diffusion.sampler import sample_euler
 from sgm.diffusion.schedule import karras_sigmas
@@ -14,7 +15,7 @@ from sgm.models.clip import prepare_for_clip
 from sgm.models.conditioner import Conditioning
 from sgm.models.video_model import VideoModel
 from sgm.outputs.record import Stages
-from sgm.pipeline import Pipeline, guided_denoiser
+from sgm.pipeline import Pipeline
 from sgm.progress import Progress
 from sgm.request import SamplingParameters
 from tests.small_models import DATA, GOLDEN_NAMES, Golden, deterministic_model, read_golden, relative_error
@@ -66,7 +67,7 @@ def test_one_call_of_the_unet(golden: Golden, model: VideoModel) -> None:
 
 def test_sampler_from_noise_to_latents(golden: Golden, model: VideoModel) -> None:
     conditions = Conditioning(golden["cond_crossattn"], golden["cond_concat"], golden["cond_vector"])
-    denoiser = guided_denoiser(model, conditions, golden["guidance_scale"])
+    denoiser = guided_denoiser(model.unet, conditions, golden["guidance_scale"])
     assert relative_error(sample_euler(denoiser, golden["noise"], golden["sigmas"]), golden["latents"]) < TOLERANCE
 
 

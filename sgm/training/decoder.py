@@ -1,0 +1,71 @@
+"""Training of the decoder: of the image decoder on stills, then of the video decoder's temporal layers on clips."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..models.layers import FrameConv, TimestepResBlock
+from ..models.vae import AttentionBlock, Decoder, ResBlock
+from ..models.video_model import VideoModel
+from .config import TrainingConfig
+from .pictures import to_tensor, training_clip
+from .start import zero
+
+
+class DecoderObjective:
+    """Mean absolute error of the pictures that the fixed encoder's latents decode to.
+
+    With `part: temporal_decoder` only the temporal layers learn.
+    """
+
+    def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
+        self.model, self.config, self.device = model, config, device
+        model.requires_grad_(False)
+        for name, parameter in model.first_stage.named_parameters():
+            parameter.requires_grad_(config.part == "decoder" or "time_" in name or "mix_factor" in name)
+
+    def __call__(self, step: int) -> Tensor:
+        """The loss of a step, a scalar."""
+        pictures = self.pictures(step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            reconstruction = self.reconstruct(pictures)
+        return (reconstruction - pictures).abs().mean()
+
+    def pictures(self, step: int) -> Tensor:
+        """The frames of the step's stills or clips, (n, 3, size, size) in [-1, 1]."""
+        config = self.config
+        rng = np.random.Generator(np.random.PCG64([config.seed, step]))
+        clips = [
+            training_clip(config.data, int(number), config.size, self.model.config, config.seed).frames
+            for number in rng.integers(config.num_clips, size=config.batch_size)
+        ]
+        return to_tensor(np.concatenate(clips)).to(self.device)
+
+    def reconstruct(self, pictures: Tensor) -> Tensor:
+        """The pictures of the batch's clips through encoder and decoder."""
+        first_stage = self.model.first_stage
+        with torch.no_grad():
+            latents = self.model.conditioner.vae.encode(pictures) * first_stage.scale_factor
+        return first_stage.decode(latents, len(pictures) // self.config.batch_size)
+
+    @torch.no_grad()
+    def sheet(self) -> Tensor:
+        """Pictures in the first row, their reconstructions in the second: (2, n, 3, size, size) in [-1, 1]."""
+        pictures = self.pictures(0)
+        return torch.stack([pictures, self.reconstruct(pictures)])
+
+
+def start_decoder(decoder: Decoder) -> None:
+    """Silences the residual branches, and the temporal ones of a video decoder: it starts from its image decoder."""
+    for module in decoder.modules():
+        if isinstance(module, ResBlock):
+            zero(module.conv2)
+        elif isinstance(module, AttentionBlock):
+            zero(module.proj_out)
+        elif isinstance(module, TimestepResBlock):
+            zero(module.out_layers[-1])
+        elif isinstance(module, FrameConv) and module.in_channels == 3:
+            zero(module)
+            nn.init.dirac_(module.weight)

@@ -1,0 +1,117 @@
+"""The small models' encoder: the principal components of picture patches, set into the convolutions in closed form.
+
+The best linear code of the patch under each latent needs no gradient descent, and its latents are uncorrelated, as
+diffusion likes them. The decoder, which sees neighbouring latents too, learns to give back more than the components.
+
+How the convolutional encoder computes a linear map exactly: residual branches are silent; each strided convolution
+gathers four neighbours; and before the last convolution, where a normalisation and a SiLU stand, every component is
+there twice, as x and -x, since SiLU(x) - SiLU(-x) = x, beside constants so large that the normalisation's deviation
+hardly depends on the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..models.vae import AttentionBlock, Autoencoder, Encoder, ResBlock
+from .pictures import training_still
+from .start import zero
+
+NUM_PICTURES = 3000
+CONSTANT = 30.0  # against components of about 1: the deviation varies by a few tenths of a percent
+LOG_VARIANCE = -8.0
+
+
+def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
+    """Sets encoder and quant_conv to the principal components of `NUM_PICTURES` training stills of side `size`.
+
+    Component k has the standard deviation lambda_k^(1/4), lambda_k being its variance in pixels: between the weight
+    that its share of the picture gives it and equal weight for all. The scale is such that their mean square is 1.
+    """
+    encoder, quant_conv = vae.encoder, vae.quant_conv
+    assert encoder is not None
+    assert quant_conv is not None
+    latent_channels = quant_conv.out_channels // 2
+    patches = torch.cat([_patches(training_still(n, size, seed).frames[0]) for n in range(NUM_PICTURES)])
+    _silence(encoder, quant_conv)
+
+    # 1. Colours, then 2x2 patches of them as channels: nothing is lost.
+    colours = 3
+    _tap(encoder.conv_in, torch.eye(colours), 1, 1)
+    _gather(encoder.down[0].downsample.conv, torch.eye(4 * colours))
+    # 2. The principal components of 4x4 patches, as many as the level has channels.
+    quarter = patches.unflatten(1, (4, -1)).flatten(0, 1)  # a patch of 8x8 is four of 4x4, each four of 2x2
+    _, basis = _principal_components(quarter, encoder.down[1].downsample.conv.out_channels)
+    _gather(encoder.down[1].downsample.conv, basis)
+    _tap(encoder.down[2].block[0].nin_shortcut, torch.eye(len(basis)), 0, 0)
+    # 3. The principal components of 8x8 patches, seen through those of the four 4x4 patches.
+    seen = patches.unflatten(1, (4, -1)) @ basis.T
+    variances, components = _principal_components(seen.flatten(1), latent_channels)
+    components = components * variances[:, None] ** -0.25 / variances.sqrt().mean().sqrt()
+    offsets = -(components @ seen.flatten(1).mean(0))
+    # 4. Each component as x and -x beside constants, in every group of the last normalisation.
+    last, norm = encoder.down[2].downsample.conv, encoder.norm_out
+    group = norm.num_channels // norm.num_groups
+    share = latent_channels // norm.num_groups
+    assert group >= 2 * share + 2, "the last level is too narrow for the latents"
+    rows = torch.zeros(norm.num_channels, components.shape[1])
+    mean_weight = torch.zeros(latent_channels, norm.num_channels)
+    assert last.bias is not None
+    for component in range(latent_channels):
+        plus = component // share * group + component % share
+        minus = plus + share
+        rows[plus], rows[minus] = components[component], -components[component]
+        last.bias.data[plus], last.bias.data[minus] = offsets[component], -offsets[component]
+        mean_weight[component, plus], mean_weight[component, minus] = 1, -1
+    last.bias.data[group - 2 :: group] = CONSTANT
+    last.bias.data[group - 1 :: group] = -CONSTANT
+    _gather(last, rows)
+    norm.weight.data.fill_(CONSTANT * (2 / group) ** 0.5)
+    _tap(encoder.conv_out, mean_weight, 1, 1)
+    assert quant_conv.bias is not None
+    _tap(quant_conv, torch.eye(latent_channels), 0, 0)
+    quant_conv.bias.data[latent_channels:] = LOG_VARIANCE
+
+
+def _patches(picture: NDArray[np.uint8]) -> Tensor:
+    """The 8x8 patches (n, 192) of a picture in [-1, 1], ordered by half, quarter, eighth of the side and colour."""
+    pixels = torch.from_numpy(picture).double() / 127.5 - 1
+    side = len(picture) // 8
+    split = pixels.reshape(side, 2, 2, 2, side, 2, 2, 2, 3)  # y: patch, half, quarter, eighth; x likewise; colour
+    return split.permute(0, 4, 1, 5, 2, 6, 3, 7, 8).reshape(side * side, -1)
+
+
+def _principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Variances (count,) and unit directions (count, d), by falling variance, of samples (n, d)."""
+    variances, directions = torch.linalg.eigh(torch.cov(samples.T))
+    return variances.flip(0)[:count], directions.T.flip(0)[:count]
+
+
+def _silence(encoder: Encoder, quant_conv: torch.nn.Conv2d) -> None:
+    for module in encoder.modules():
+        if isinstance(module, ResBlock):
+            zero(module.conv2)
+        elif isinstance(module, AttentionBlock):
+            zero(module.proj_out)
+    for level in encoder.down:
+        if level.downsample is not None:
+            zero(level.downsample)
+        for block in level.block:
+            if hasattr(block, "nin_shortcut"):
+                zero(block.nin_shortcut)
+    for layer in (encoder.conv_in, encoder.conv_out, quant_conv):
+        zero(layer)
+
+
+def _tap(conv: torch.nn.Conv2d, matrix: Tensor, y: int, x: int) -> None:
+    """Sets one tap of the kernel, for as many output and input channels as the matrix has rows and columns."""
+    conv.weight.data[: matrix.shape[0], : matrix.shape[1], y, x] = matrix.to(conv.weight.dtype)
+
+
+def _gather(conv: torch.nn.Conv2d, matrix: Tensor) -> None:
+    """Sets a strided convolution to a matrix over the four pixels that it steps over, row by row, each channel-wise."""
+    for index, part in enumerate(matrix.chunk(4, dim=1)):
+        _tap(conv, part, index // 2, index % 2)
