@@ -42,9 +42,7 @@ class DenoisingObjective:
         self._kept: dict[int, tuple[TrainingClip, Tensor]] = {}
 
     def __call__(self, step: int) -> Tensor:
-        """The loss of a step, a scalar: the mean of lambda(sigma) |D(x0 + sigma n) - x0|^2 with EDM's weight for v,
-        lambda = (sigma^2 + 1) / sigma^2, under which every noise level's loss starts at about 1.
-        """
+        """The loss of a step, a scalar."""
         config = self.config
         rng = np.random.Generator(np.random.PCG64([config.seed, step]))
         generator = torch.Generator(self.device).manual_seed(config.seed * 2**32 + step)
@@ -64,7 +62,7 @@ class DenoisingObjective:
         noisy = clean + expanded * torch.randn(clean.shape, generator=generator, device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             denoised = denoise(conditioned_network(self.model.unet, conditions), noisy, sigma)
-        return ((expanded**2 + 1) / expanded**2 * (denoised - clean) ** 2).mean()
+        return denoising_loss(denoised, clean, sigma)
 
     def conditions(self, clip: TrainingClip, cond_aug: float, generator: torch.Generator) -> Conditioning:
         """The conditions of one clip, from its input frame and its scalars."""
@@ -120,6 +118,16 @@ class DenoisingObjective:
         if self.model.config.family == "sv3d":
             return self.model.config.cond_aug
         return math.exp(rng.normal(LOG_COND_AUG_MEAN, LOG_COND_AUG_STD))
+
+
+def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
+    """The mean of lambda(sigma) (denoised - clean)^2, for latents (n, c, h, w) and noise levels (n,).
+
+    EDM's weight lambda = (sigma^2 + 1) / sigma^2 makes it the plain squared error of the network's v (arXiv:2206.00364,
+    table 1, for sigma_data = 1), so that every noise level counts alike.
+    """
+    weight = (sigma**2 + 1) / sigma**2
+    return (weight[:, None, None, None] * (denoised - clean) ** 2).mean()
 
 
 def start_unet(unet: VideoUNet) -> None:

@@ -1,0 +1,69 @@
+"""The denoising loss against its closed form, and the clips that a run sees."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgm.diffusion.scaling import denoise
+from sgm.models.video_model import VideoModel
+from sgm.training.__main__ import build_model
+from sgm.training.config import TrainingConfig, load_training_config
+from sgm.training.denoising import DenoisingObjective, denoising_loss
+from sgm.training.loop import Trainer
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "training"
+
+
+def small(name: str) -> TrainingConfig:
+    config = load_training_config(CONFIGS / f"{name}.yaml")
+    return replace(config, start_from="", num_clips=3, batch_size=2, steps=2, size=32 if name == "sv3d_tiny" else 64)
+
+
+def objective(config: TrainingConfig) -> tuple[VideoModel, DenoisingObjective]:
+    model = build_model(config)
+    return model, DenoisingObjective(model, config, torch.device("cpu"))
+
+
+def test_the_loss_is_the_squared_error_of_v() -> None:
+    """v = (n - sigma x0) / sqrt(sigma^2 + 1) for x = x0 + sigma n (arXiv:2202.00512, rotated to EDM's scale).
+
+    The sign is the released models': c_out is negative, so their network gives -v... squared, it is the same.
+    """
+    generator = torch.Generator().manual_seed(0)
+    clean, noise, guess = (torch.randn(5, 4, 3, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    sigma = torch.tensor([0.01, 0.3, 1.0, 20.0, 700.0], dtype=torch.float64)
+    level = sigma[:, None, None, None]
+    v = (noise - level * clean) / (level**2 + 1).sqrt()
+    denoised = denoise(lambda x, _: guess, clean + level * noise, sigma)
+    expected = ((guess - v) ** 2).mean()
+    assert denoising_loss(denoised, clean, sigma).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sv3d_tiny", "svd_tiny"])
+def test_a_run_trains_unet_and_tower_only(name: str) -> None:
+    config = small(name)
+    model, loss = objective(config)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    losses = [step.loss for step in Trainer(model, config).run(loss)]
+    assert all(0 < value < 10 for value in losses)
+    changed = {key.split(".")[0] + "." + key.split(".")[1] for key, tensor in model.state_dict().items()
+               if not torch.equal(tensor, before[key])}  # fmt: skip
+    assert {part for part in changed if not part.startswith("unet.")} <= {"conditioner.clip"}
+    assert any(part.startswith("unet.") for part in changed)
+
+
+def test_every_clip_is_seen_once_in_each_pass() -> None:
+    _, loss = objective(small("sv3d_tiny"))
+    numbers = [number for step in range(1, 7) for number in loss._numbers(step)]
+    assert numbers[:3] == [0, 1, 2]
+    assert [sorted(numbers[i : i + 3]) for i in range(0, 12, 3)] == [[0, 1, 2]] * 4
+
+
+def test_a_step_is_a_function_of_its_number_alone() -> None:
+    config = small("sv3d_tiny")
+    _, first = objective(config)
+    _, second = objective(config)
+    first(1)
+    assert first(2).item() == second(2).item()
