@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -13,10 +14,14 @@ from ..models.video_model import VideoModel
 
 
 def take_weights(model: VideoModel, path: Path) -> None:
-    """Copies every tensor of a checkpoint whose key and shape the model has; the rest keep what they have."""
+    """Copies every tensor of a checkpoint whose key and shape the model has; the rest keep what they have.
+
+    The checkpoint may be of another family, which keeps the conditioning VAE under another number.
+    """
     if not path.is_file():
         raise UserError(f"no weights {path} to start from; run the training before this one (see configs/training)")
-    tensors = load_file(path)
+    own = model.config.checkpoint.conditioning_vae
+    tensors = {re.sub(r"^conditioner\.embedders\.\d+\.encoder(?=\.)", own, k): t for k, t in load_file(path).items()}
     state = model.state_dict()
     for name, key in model.checkpoint_keys():
         if key in tensors and tensors[key].shape == state[name].shape:
