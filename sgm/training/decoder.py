@@ -48,8 +48,8 @@ class DecoderObjective:
         first_stage = self.model.first_stage
         with torch.no_grad():
             latents = self.model.conditioner.vae.encode(pictures) * first_stage.scale_factor
-        # Nothing uses the latents' gradient, but torch 2.13's group normalisation in channels-last memory crashes on the
-        # CPU where its weight has a gradient and its input none, as in a temporal layer behind fixed spatial ones.
+        # Nothing uses the latents' gradient, but torch 2.13's group normalisation in channels-last memory crashes on
+        # the CPU where its weight has a gradient and its input none, as in a temporal layer behind fixed spatial ones.
         latents.requires_grad_(torch.is_grad_enabled())
         return first_stage.decode(latents, len(pictures) // self.config.batch_size)
 

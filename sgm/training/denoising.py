@@ -18,7 +18,7 @@ from ..models.attention import SpatioTemporalTransformer
 from ..models.conditioner import Conditioning
 from ..models.layers import TimestepResBlock
 from ..models.unet import VideoUNet
-from ..models.video_model import VideoModel
+from ..models.video_model import VideoModel, is_used_when_sampling
 from .config import TrainingConfig
 from .pictures import TrainingClip, to_tensor, training_clip
 from .start import zero
@@ -36,9 +36,9 @@ class DenoisingObjective:
 
     def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
         self.model, self.config, self.device = model, config, device
-        model.requires_grad_(False)
-        model.unet.requires_grad_(True)
-        model.conditioner.clip.requires_grad_(True)
+        for name, parameter in model.named_parameters():
+            learns = name.startswith(("unet.", "conditioner.clip.")) and is_used_when_sampling(name)
+            parameter.requires_grad_(learns)
         self._kept: dict[int, tuple[TrainingClip, Tensor]] = {}
 
     def __call__(self, step: int) -> Tensor:
@@ -49,6 +49,8 @@ class DenoisingObjective:
         clips, conditions, latents = [], [], []
         for number in self._numbers(step):
             clip, clean = self._clip(number)
+            if config.data == "scenes" and rng.uniform() < 0.5:
+                clip, clean = clip.backwards(), clean.flip(0)
             dropped = bool(rng.uniform() < CONDITION_DROPOUT)
             conditioning = self.conditions(clip, self._cond_aug(rng), generator)
             conditions.append(conditioning.unconditional() if dropped else conditioning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,10 @@ class TrainingClip:
     frames: NDArray[np.uint8]
     input_frame: int
     scalars: Mapping[str, float | tuple[float, ...]]
+
+    def backwards(self) -> TrainingClip:
+        """The clip played backwards: of a scene, another clip of the same strength and rate."""
+        return replace(self, frames=self.frames[::-1].copy())
 
 
 def training_still(number: int, size: int, seed: int) -> TrainingClip:
