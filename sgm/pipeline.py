@@ -221,9 +221,9 @@ class Pipeline:
             torch.cuda.empty_cache()  # the sampler's blocks are of other sizes than the decoder's
         chunks = []
         with self.progress.stage("decoding", len(latents), unit="frame") as advance:
-            for chunk in latents.split(decoding_t):
-                chunks.append(self.model.first_stage.decode(chunk, num_frames=len(chunk)).cpu())
-                advance(len(chunk))
+            for frames in self.model.first_stage.decode_in_chunks(latents, decoding_t):
+                chunks.append(frames.cpu())
+                advance(len(frames))
         return torch.cat(chunks)
 
 

@@ -1,5 +1,7 @@
 """The autoencoder between pixels and latents: image encoder, image decoder, and the temporal decoder of SVD."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -101,8 +103,8 @@ class Level(nn.Module):
         self.block = nn.ModuleList(
             block(in_channels if index == 0 else out_channels, out_channels, norm_groups) for index in range(num_blocks)
         )
-        self.downsample: nn.Module | None = None
-        self.upsample: nn.Module | None = None
+        self.downsample: Downsample | None = None
+        self.upsample: Upsample | None = None
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(b t) c h w -> (b t) c' h' w'."""
@@ -218,6 +220,6 @@ class Autoencoder(nn.Module):
             latents = self.post_quant_conv(latents)
         return self.decoder(latents, num_frames)
 
-    def decode_in_chunks(self, latents: Tensor, chunk: int) -> Tensor:
+    def decode_in_chunks(self, latents: Tensor, chunk: int) -> Iterator[Tensor]:
         """Images of one clip's latents, `chunk` consecutive frames at a time; a chunk knows only itself."""
-        return torch.cat([self.decode(part, len(part)) for part in latents.split(chunk)])
+        return (self.decode(part, len(part)) for part in latents.split(chunk))

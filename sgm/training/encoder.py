@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.vae import AttentionBlock, Autoencoder, Encoder, ResBlock
+from ..models.vae import Autoencoder, Encoder, Level, ResBlock
 from .pictures import training_still
 from .start import zero
 
@@ -41,19 +41,21 @@ def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
     # 1. Colours, then 2x2 patches of them as channels: nothing is lost.
     colours = 3
     _tap(encoder.conv_in, torch.eye(colours), 1, 1)
-    _gather(encoder.down[0].downsample.conv, torch.eye(4 * colours))
+    steps = [level.downsample.conv for level in _levels(encoder) if level.downsample is not None]
+    _gather(steps[0], torch.eye(4 * colours))
     # 2. The principal components of 4x4 patches, as many as the level has channels.
     quarter = patches.unflatten(1, (4, -1)).flatten(0, 1)  # a patch of 8x8 is four of 4x4, each four of 2x2
-    _, basis = _principal_components(quarter, encoder.down[1].downsample.conv.out_channels)
-    _gather(encoder.down[1].downsample.conv, basis)
-    _tap(encoder.down[2].block[0].nin_shortcut, torch.eye(len(basis)), 0, 0)
+    _, basis = _principal_components(quarter, steps[1].out_channels)
+    _gather(steps[1], basis)
+    (widening,) = (block.nin_shortcut for block in _blocks(encoder) if hasattr(block, "nin_shortcut"))
+    _tap(widening, torch.eye(len(basis)), 0, 0)
     # 3. The principal components of 8x8 patches, seen through those of the four 4x4 patches.
     seen = patches.unflatten(1, (4, -1)) @ basis.T
     variances, components = _principal_components(seen.flatten(1), latent_channels)
     components = components * variances[:, None] ** -0.25 / variances.sqrt().mean().sqrt()
     offsets = -(components @ seen.flatten(1).mean(0))
     # 4. Each component as x and -x beside constants, in every group of the last normalisation.
-    last, norm = encoder.down[2].downsample.conv, encoder.norm_out
+    last, norm = steps[2], encoder.norm_out
     group = norm.num_channels // norm.num_groups
     share = latent_channels // norm.num_groups
     assert group >= 2 * share + 2, "the last level is too narrow for the latents"
@@ -91,19 +93,23 @@ def _principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _silence(encoder: Encoder, quant_conv: torch.nn.Conv2d) -> None:
-    for module in encoder.modules():
-        if isinstance(module, ResBlock):
-            zero(module.conv2)
-        elif isinstance(module, AttentionBlock):
-            zero(module.proj_out)
-    for level in encoder.down:
+    for block in _blocks(encoder):
+        zero(block.conv2)
+        if hasattr(block, "nin_shortcut"):
+            zero(block.nin_shortcut)
+    for level in _levels(encoder):
         if level.downsample is not None:
             zero(level.downsample)
-        for block in level.block:
-            if hasattr(block, "nin_shortcut"):
-                zero(block.nin_shortcut)
-    for layer in (encoder.conv_in, encoder.conv_out, quant_conv):
+    for layer in (encoder.conv_in, encoder.mid.attn_1.proj_out, encoder.conv_out, quant_conv):
         zero(layer)
+
+
+def _levels(encoder: Encoder) -> list[Level]:
+    return [module for module in encoder.modules() if isinstance(module, Level)]
+
+
+def _blocks(encoder: Encoder) -> list[ResBlock]:
+    return [module for module in encoder.modules() if isinstance(module, ResBlock)]
 
 
 def _tap(conv: torch.nn.Conv2d, matrix: Tensor, y: int, x: int) -> None:
