@@ -58,8 +58,7 @@ class DenoisingObjective:
             clips.append(clip)
         clean = torch.cat(latents).to(self.device)
         frames = len(clean) // len(clips)
-        sigmas = np.exp(rng.normal(config.log_sigma_mean, config.log_sigma_std, size=len(clips)))
-        sigma = torch.tensor(sigmas, dtype=torch.float32, device=self.device).repeat_interleave(frames)
+        sigma = self._noise_levels(rng, len(clips)).to(self.device).repeat_interleave(frames)
         expanded = sigma[:, None, None, None]
         noisy = clean + expanded * torch.randn(clean.shape, generator=generator, device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -115,6 +114,14 @@ class DenoisingObjective:
             self._kept[number] = clip, latents.to("cpu", torch.float16)
         clip, latents = self._kept[number]
         return clip, latents.float()
+
+    def _noise_levels(self, rng: np.random.Generator, count: int) -> Tensor:
+        """Log-normal noise levels (count,), one from each of `count` equally likely ranges.
+
+        A batch then has low and high ones alike, and its loss varies less from step to step.
+        """
+        quantiles = torch.from_numpy((rng.permutation(count) + rng.uniform(size=count)) / count)
+        return (self.config.log_sigma_mean + self.config.log_sigma_std * torch.special.ndtri(quantiles)).exp().float()
 
     def _cond_aug(self, rng: np.random.Generator) -> float:
         if self.model.config.family == "sv3d":

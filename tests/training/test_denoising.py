@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,3 +71,12 @@ def test_a_step_is_a_function_of_its_number_alone() -> None:
     _, second = objective(config)
     first(1)
     assert first(2).item() == second(2).item()
+
+
+def test_noise_levels_are_log_normal_and_spread_within_each_batch() -> None:
+    config = small("sv3d_tiny")
+    _, loss = objective(config)
+    levels = torch.stack([loss._noise_levels(np.random.Generator(np.random.PCG64(k)), 4) for k in range(500)]).log()
+    assert levels.mean().item() == pytest.approx(config.log_sigma_mean, abs=0.05)
+    assert levels.std().item() == pytest.approx(config.log_sigma_std, rel=0.05)
+    assert ((levels > config.log_sigma_mean).sum(dim=1) == 2).all()
