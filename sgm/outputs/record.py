@@ -28,7 +28,7 @@ from typing import Any
 from sgm import __version__
 from sgm.errors import UserError
 
-PACKAGES = ("torch", "numpy", "pillow", "open-clip-torch", "safetensors", "rembg", "imageio-ffmpeg")
+PACKAGES = ("torch", "numpy", "pillow", "safetensors", "rembg", "imageio-ffmpeg")
 
 REQUIRED_KEYS: dict[str, tuple[str, ...]] = {
     "program": ("name", "version"),
