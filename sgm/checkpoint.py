@@ -69,10 +69,16 @@ def _telling_of_bad_files(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path} is not a readable checkpoint ({reason}); fetch the file again, or give another with --checkpoint"
         ) from error
+
+
+def _read(reader: _Reader, path: Path, keys: Iterable[str]) -> Iterator[Tensor]:
+    """The tensors of the keys; what the caller does with them is not the file's fault."""
+    with _telling_of_bad_files(path):
+        yield from reader.tensors(keys)
 
 
 def _open(path: Path) -> _Reader:
@@ -133,10 +139,9 @@ def load_model(
 
     names = [name for name in keys if is_used_when_sampling(name)]
     state: dict[str, Any] = {}
-    with _telling_of_bad_files(path):
-        tensors = reader.tensors(keys[name] for name in names)
-        for name, tensor in zip(track(names), tensors, strict=True):
-            in_vae = name.startswith(("first_stage.", "conditioner.vae."))
-            state[name] = tensor.to(device=device, dtype=torch.float32 if in_vae else dtype)
+    tensors = _read(reader, path, (keys[name] for name in names))
+    for name, tensor in zip(track(names), tensors, strict=True):
+        in_vae = name.startswith(("first_stage.", "conditioner.vae."))
+        state[name] = tensor.to(device=device, dtype=torch.float32 if in_vae else dtype)
     model.load_state_dict(state, strict=False, assign=True)
     return model

@@ -1,6 +1,7 @@
 """Single-file checkpoints: the released key lists, what is refused and how it is told, what is read and as what."""
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,18 @@ def test_damaged_and_foreign_files_are_told(config: ModelConfig, state: dict[str
     other.touch()
     with pytest.raises(UserError, match=r"allowed are \.safetensors"):
         load(config, other)
+
+
+def test_a_full_device_is_not_the_files_fault(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "weights.safetensors")
+
+    def first_then_full(names: list[str]) -> Iterator[str]:
+        yield names[0]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    cpu = torch.device("cpu")
+    with pytest.raises(torch.OutOfMemoryError):
+        load_model(config, tmp_path / "weights.safetensors", device=cpu, dtype=torch.float32, track=first_then_full)
 
 
 def test_pickle_of_plain_tensors_loads(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
