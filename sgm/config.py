@@ -166,10 +166,10 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{path} must hold a mapping of names to values")
     base = values.pop("base", None)
     if base is not None:
-        base_path = path.with_name(f"{base}.yaml")
-        if not base_path.is_file():
-            raise UserError(f"{path} is based on {base_path}, which does not exist")
-        values = OmegaConf.merge(_read_with_base(base_path, (*seen, path)), values)
+        siblings = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        if base not in siblings:
+            raise UserError(f"{path} is based on {base!r}, which is not beside it: there are {', '.join(siblings)}")
+        values = OmegaConf.merge(_read_with_base(path.with_name(f"{base}.yaml"), (*seen, path)), values)
     plain = OmegaConf.to_container(values, resolve=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

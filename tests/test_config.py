@@ -86,11 +86,16 @@ def test_missing_key_is_named(tmp_path: Path) -> None:
         load_config("svd", path)
 
 
-def test_bases_that_are_not_there_or_never_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["nobody", "../svd", "/etc/passwd", "[own]", "3", '""'])
+def test_bases_that_are_not_beside_the_file(tmp_path: Path, base: str) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text("base: nobody\n")
-    with pytest.raises(UserError, match=r"based on .*nobody\.yaml, which does not exist"):
+    path.write_text(f"base: {base}\n")
+    with pytest.raises(UserError, match=r"is based on .*, which is not beside it: there are own"):
         load_config("svd", path)
+
+
+def test_bases_that_never_end(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
     path.write_text("base: other\n")
     (tmp_path / "other.yaml").write_text("base: own\n")
     with pytest.raises(UserError, match="is its own base"):
