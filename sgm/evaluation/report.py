@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..outputs.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,6 @@ def write_json(path: Path, report: Report, made_with: Mapping[str, Any]) -> None
     content = {**made_with, "title": report.title, "scores": report.scores, "details": report.details}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the path, then put it in the path's place, so that no half file is ever there."""
-    aside = path.with_name(f".partial-{path.name}")
-    try:
-        write(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def check_can_write(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import fire
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from ..config import load_config
 from ..errors import UserError
 from ..models.video_model import VideoModel
+from ..outputs.whole_file import write_whole
 from .config import TrainingConfig, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
@@ -51,8 +53,6 @@ def train(
     """
     config = load_training_config(Path(config_file))
     if steps is not None:
-        from dataclasses import replace
-
         config = replace(config, steps=steps)
     folder = Path(output_folder or Path("outputs/training") / Path(config_file).stem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +68,9 @@ def train(
         losses = json.loads((folder / "losses.json").read_text())[: trainer.step]
 
     def save() -> None:
+        # The losses first: a run that is stopped between the two goes on from the earlier state and drops the surplus.
+        write_whole(folder / "losses.json", lambda aside: aside.write_text(json.dumps(losses)))
         trainer.save(state)
-        (folder / "losses.json").write_text(json.dumps(losses))
         save_loss_plot(losses, folder / "loss.png")
         with trainer.averaged():
             save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")
@@ -90,9 +91,7 @@ def save_weights(model: VideoModel, path: Path) -> None:
     """Writes the model as a single-file checkpoint under the released names, in float16."""
     state = model.state_dict()
     tensors = {key: state[name].to("cpu", torch.float16).contiguous() for name, key in model.checkpoint_keys()}
-    aside = path.with_suffix(".partial")
-    save_file(tensors, aside)
-    aside.replace(path)
+    write_whole(path, lambda aside: save_file(tensors, aside))
 
 
 if __name__ == "__main__":

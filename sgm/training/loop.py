@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..outputs.whole_file import write_whole
 from .config import TrainingConfig
 
 ADAM_BETAS = (0.9, 0.99)
@@ -78,7 +79,7 @@ class Trainer:
                 parameter.data, self.average[name] = self.average[name], parameter.data
 
     def save(self, path: Path) -> None:
-        """Writes weights, their average and the optimizer's moments, aside first and then under the final name."""
+        """Writes weights, their average and the optimizer's moments, as a whole or not at all."""
         tensors = {}
         for name, parameter in self.parameters.items():
             moments = self.optimizer.state[parameter]
@@ -87,9 +88,7 @@ class Trainer:
             tensors[f"first_moment.{name}"] = moments["exp_avg"].contiguous()
             tensors[f"second_moment.{name}"] = moments["exp_avg_sq"].contiguous()
         tensors["step"] = torch.tensor(self.step)
-        aside = path.with_suffix(".partial")
-        save_file(tensors, aside)
-        aside.replace(path)
+        write_whole(path, lambda aside: save_file(tensors, aside))
 
     def load(self, path: Path) -> None:
         """Goes on from a saved state."""

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sgm.errors import UserError
-from sgm.evaluation.report import Report, check_can_write, write_json, write_whole
+from sgm.evaluation.report import Report, check_can_write, write_json
 
 REPORT = Report(
     title="a model: 2 inputs",
@@ -31,20 +31,6 @@ def test_json_holds_the_scores_and_how_they_came_about(tmp_path):
         "scores": {"generated": {"psnr_db": 20.04, "right": 0.75}, "baseline": {"psnr_db": 9.96}},
         "details": [{"seed": 1}],
     }
-
-
-def test_a_failed_write_leaves_the_earlier_file_as_it_was(tmp_path):
-    path = tmp_path / "scores.json"
-    path.write_text("earlier")
-
-    def fail(aside):
-        aside.write_text("half")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_whole(path, fail)
-    assert path.read_text() == "earlier"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
