@@ -76,7 +76,10 @@ class DenoisingObjective:
 
     @torch.no_grad()
     def sheet(self) -> Tensor:
-        """True clips and samples in turn, a row each: (4, frames, 3, size, size) in [-1, 1]; never trained on."""
+        """True clips and samples in turn, a row each: (4, frames, 3, size, size) in [-1, 1].
+
+        The clips are no step's, though of the training's own photographs and kinds of objects.
+        """
         rows = []
         config = self.model.config
         for number in range(2):
