@@ -34,7 +34,7 @@ def make_output_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
-    except (FileExistsError, NotADirectoryError, PermissionError):
+    except OSError:  # a file is in the way, it is someone else's, a disk that is read-only or full, a name too long
         writable = False
     if not writable:
         raise UserError(f"can't write in output_folder {folder}: give a folder that is yours to write in")

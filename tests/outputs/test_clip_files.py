@@ -177,7 +177,7 @@ def test_a_name_taken_at_the_last_moment_is_passed_over(tmp_path, small_clip, mo
 
 def test_output_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("n" * 300)):
         with pytest.raises(UserError, match="can't write in output_folder"):
             make_output_folder(folder)
 
