@@ -47,7 +47,7 @@ def sample(request: Request) -> int:
         except UserError as error:
             if not in_folder:
                 raise
-            progress.say(f"skipped: {error}")
+            progress.say(f"skipped {path.name}: {error}")
             skipped += 1
             continue
         with progress.stage("writing", total=1, unit="clip"):
