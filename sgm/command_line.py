@@ -1,7 +1,6 @@
 """From words to a request and from errors to exit codes: everything about the command line but the work itself.
 
-Fire only splits the words into flags and their texts. It builds the request, which checks names and values; the work
-starts after it, so that no mistake in the words costs more than a moment.
+The request checks names and values; the work starts after it, so that no mistake in the words costs more than a moment.
 """
 
 from __future__ import annotations
@@ -10,13 +9,10 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
-
-import fire
-from fire.decorators import SetParseFn
 
 from .config import load_config
 from .errors import UserError
+from .flags import read_flags
 from .parameter import PATH, Parameter, parameters_of
 from .request import Request, SamplingParameters, ignored_parameters, make_request
 from .versions import RELEASES
@@ -24,6 +20,10 @@ from .versions import RELEASES
 HELP_WIDTH = 100
 NAME_WIDTH = 30
 VERSION_ROW = "  {:20}  {:>6}  {:>5}  {:>8}  {}"
+ADVICE = (
+    "write --NAME VALUE, as in --input_path photo.jpg, lists without spaces or in quotes, as in"
+    " --elevations_deg [10,20,10]"
+)
 BAD_REQUEST, BUG_OR_FAILURE, INTERRUPTED = 2, 1, 130
 
 PARAMETERS = parameters_of(Request) | parameters_of(SamplingParameters)
@@ -56,22 +56,12 @@ def run(work: Callable[[Request], int], words: Sequence[str] | None = None) -> i
 
 def parse(words: Sequence[str]) -> Request:
     """The request that the words ask for; warns on stderr of parameters that its version ignores. Raises UserError."""
-
-    @SetParseFn(str)  # no guessing of types: "1e3" stays a folder's name where a folder is asked for
-    def request_from(*surplus: str, **given: str) -> Request:
-        if surplus:
-            _refuse(surplus[0])
-        request = make_request(given)
-        ignored = ignored_parameters(request.model)
-        for name in given:
-            if name in ignored:
-                sys.stderr.write(f"warning: {request.version} ignores {name}: {ignored[name]}\n")
-        return request
-
-    for separator in ("-", "--"):  # they would start Fire's own language
-        if separator in words:
-            _refuse(separator)
-    request: Request = fire.Fire(request_from, command=list(words), name="sample.py", serialize=_print_nothing)
+    given = read_flags(words, advice=ADVICE)
+    request = make_request(given)
+    ignored = ignored_parameters(request.model)
+    for name in given:
+        if name in ignored:
+            sys.stderr.write(f"warning: {request.version} ignores {name}: {ignored[name]}\n")
     return request
 
 
@@ -115,13 +105,6 @@ def _values(request: Request) -> str:
     return "".join(f"{name}: {everything[name]}\n" for name in PARAMETERS)
 
 
-def _refuse(word: str) -> NoReturn:
-    raise UserError(
-        f"{word!r} belongs to no parameter: write --NAME VALUE, as in --input_path photo.jpg, lists without spaces or"
-        " in quotes, as in --elevations_deg [10,20,10]"
-    )
-
-
 def _tell(line: str, exit_code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
@@ -139,7 +122,3 @@ def _unforeseen(error: Exception, verbose: bool) -> str:
         return str(error)
     reason = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {reason}" + ("" if verbose else " (--verbose shows where)")
-
-
-def _print_nothing(_: Any) -> None:
-    """What Fire prints of the request."""

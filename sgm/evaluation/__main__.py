@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import fire
-from fire.decorators import SetParseFn
 
 from ..errors import UserError
+from ..flags import help_of, read_request
 from ..outputs.record import file_sha256
-from ..parameter import NAME, PATH, WHOLE, parameter, parameters_of, read_fields
+from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
 from ..progress import Progress
 from ..request import DEVICE
-from ..versions import RELEASES, did_you_mean, find_checkpoint
+from ..versions import RELEASES, find_checkpoint
 from .report import check_can_write, write_json
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
@@ -86,33 +83,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def parse(words: Sequence[str]) -> EvaluationRequest:
     """The request that the words ask for. Raises UserError."""
-
-    @SetParseFn(str)
-    def request_from(version: str = "", *surplus: str, **given: str) -> EvaluationRequest:
-        if surplus:
-            raise UserError(f"{surplus[0]!r} belongs to no parameter: write --NAME VALUE, as in --num_objects 32")
-        for name in given:
-            if name not in parameters_of(EvaluationRequest):
-                raise UserError(f"there is no parameter {name!r}{did_you_mean(name, parameters_of(EvaluationRequest))}")
-        return EvaluationRequest(version=version, **cast(dict[str, Any], given))
-
-    for separator in ("-", "--"):  # they would start Fire's own language
-        if separator in words:
-            raise UserError(f"{separator!r} belongs to no parameter: write --NAME VALUE, as in --num_objects 32")
-    request: EvaluationRequest = fire.Fire(
-        request_from, command=list(words), name="python -m sgm.evaluation", serialize=lambda _: None
-    )
-    return request
+    return read_request(EvaluationRequest, words, "version", advice="write --NAME VALUE, as in --num_objects 32")
 
 
 def help_text() -> str:
     """Every parameter with its explanation and default."""
-    lines = ["Measures a bundled model on data that it never trained on: prints a table and writes JSON.", ""]
-    lines += [f"usage: python -m sgm.evaluation {'|'.join(BUNDLED)} [--NAME VALUE] ...", ""]
-    for name, declared in parameters_of(EvaluationRequest).items():
-        default = declared.default_text or str(getattr(EvaluationRequest, name))
-        lines.append(f"  --{name} {declared.kind.label}\n      {declared.explanation} Default: {default}.")
-    return "\n".join(lines) + "\n"
+    return help_of(
+        EvaluationRequest,
+        "Measures a bundled model on data that it never trained on: prints a table and writes JSON.",
+        f"python -m sgm.evaluation {'|'.join(BUNDLED)} [--NAME VALUE] ...",
+    )
 
 
 def run(request: EvaluationRequest) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import fire
 import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ..config import load_config
 from ..errors import UserError
+from ..flags import help_of, read_request
 from ..models.video_model import VideoModel
 from ..outputs.whole_file import write_whole
+from ..parameter import PATH, WHOLE, parameter, read_fields
+from ..request import DEVICE
 from .config import TrainingConfig, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
@@ -23,6 +26,34 @@ from .encoder import fit_encoder
 from .loop import Trainer
 from .report import save_loss_plot, save_sheet
 from .start import take_weights
+
+USAGE = "python -m sgm.training CONFIG_FILE [--NAME VALUE] ..."
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What the command line asks for. Raises UserError for a value that isn't allowed."""
+
+    config_file: Path = parameter(Path(), PATH, "The run: a YAML file of configs/training/.", default_text="none")
+    output_folder: Path = parameter(
+        None,
+        PATH,
+        "Where states, weights, the loss plot and the sheets go. A state there is gone on from.",
+        default_text="outputs/training/CONFIG_FILE's name",
+    )
+    device: str | None = parameter(
+        None, DEVICE, "What to compute on.", default_text="cuda where there is one, else cpu"
+    )
+    steps: int | None = parameter(
+        None, WHOLE, "The number of the last step.", low=1, high=10**9, default_text="the configuration's"
+    )
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        if not self.config_file.is_file():
+            raise UserError(f"no training configuration {self.config_file}: give a YAML file of configs/training/")
+        if self.output_folder is None:
+            object.__setattr__(self, "output_folder", Path("outputs", "training", self.config_file.stem))
 
 
 def build_model(config: TrainingConfig) -> VideoModel:
@@ -39,24 +70,14 @@ def build_model(config: TrainingConfig) -> VideoModel:
     return model
 
 
-def train(
-    config_file: str, output_folder: str | None = None, device: str | None = None, steps: int | None = None
-) -> None:
-    """Train one part of a small model.
-
-    Args:
-        config_file: a YAML file of `configs/training/`.
-        output_folder: where states, weights, the loss plot and the sheets go; by default
-            outputs/training/<the file's name>. A state there is gone on from.
-        device: cuda or cpu; by default cuda where there is one.
-        steps: the number of the last step, instead of the configuration's.
-    """
-    config = load_training_config(Path(config_file))
-    if steps is not None:
-        config = replace(config, steps=steps)
-    folder = Path(output_folder or Path("outputs/training") / Path(config_file).stem)
+def train(request: TrainingRequest) -> None:
+    """Train what the request asks for, from the state in its output folder where there is one."""
+    config = load_training_config(request.config_file)
+    if request.steps is not None:
+        config = replace(config, steps=request.steps)
+    folder = request.output_folder
     folder.mkdir(parents=True, exist_ok=True)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     model = build_model(config).to(where)
     objective = (DenoisingObjective if config.part == "unet" else DecoderObjective)(model, config, where)
@@ -94,8 +115,19 @@ def save_weights(model: VideoModel, path: Path) -> None:
     write_whole(path, lambda aside: save_file(tensors, aside))
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
+    words = sys.argv[1:] if words is None else words
+    if "-h" in words or "--help" in words:
+        sys.stdout.write(help_of(TrainingRequest, "Trains one part of a small model.", USAGE))
+        return 0
     try:
-        fire.Fire(train)
+        train(read_request(TrainingRequest, words, "config_file", advice="write --NAME VALUE, as in --steps 300"))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
