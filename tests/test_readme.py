@@ -69,6 +69,6 @@ def test_examples_are_understood(
 def test_linked_and_mapped_files_are_there() -> None:
     links = re.findall(r"\]\(([^):]+)\)", README)
     mapped = [name for row in rows("How it is built") for name in code_names(row[0])]
-    configs = re.findall(r"configs/[\w/]+\.yaml", README)
+    configs = re.findall(r"configs/[a-z0-9_/]+\.yaml", README)
     missing = [name for name in (*links, *mapped, *configs) if not (PROJECT / name).exists()]
     assert missing == []
