@@ -165,9 +165,7 @@ def _photograph_crop(rng: np.random.Generator, width: float, height: float, size
     """A random crop (h, w, 3) of a photograph: `width` by `height` in frame widths of `size` pixels each."""
     photograph = random_photograph(rng, held_out)
     image = load_photograph(photograph)
-    pixels = rng.uniform(0.45, 1) * min(
-        image.width / width, image.height / height
-    )  # of the photograph in a frame width
+    pixels = rng.uniform(0.45, 1) * min(image.width / width, image.height / height)  # of the photograph a frame width
     left = rng.uniform(0, image.width - pixels * width)
     top = rng.uniform(0, image.height - pixels * height)
     crop = image.resize(
