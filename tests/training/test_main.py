@@ -1,12 +1,19 @@
-"""The command's words: mistakes in them are told before anything is trained."""
+"""The command as a whole: what it leaves behind, how it goes on, and the mistakes that it tells before any work."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from sgm.checkpoint import load_model
+from sgm.config import load_config
 from sgm.flags import read_request
 from sgm.training import __main__ as training
 from sgm.training.__main__ import TrainingRequest, main
+from sgm.training.config import load_training_config
+from sgm.training.denoising import DenoisingObjective
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "training" / "svd_tiny.yaml")
 
@@ -37,3 +44,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_words_become_a_request() -> None:
     request = read_request(TrainingRequest, [CONFIG, "--steps=300", "--device", "cpu"], "config_file", advice="")
     assert request == TrainingRequest(Path(CONFIG), Path("outputs/training/svd_tiny"), "cpu", 300)
+
+
+def test_a_stopped_training_goes_on_and_leaves_weights_that_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DenoisingObjective, "sheet", lambda self: torch.zeros(1, 2, 3, 8, 8))  # sampling takes long
+    config = load_training_config(Path(CONFIG).with_name("sv3d_tiny.yaml"))
+    config = dataclasses.replace(config, start_from="", size=16, num_clips=2, batch_size=1)
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(dataclasses.asdict(config)))
+
+    def losses_after(folder: str, *steps: int) -> list[float]:
+        for last in steps:
+            assert main([str(file), f"--output_folder={tmp_path / folder}", f"--steps={last}", "--device=cpu"]) == 0
+        losses: list[float] = json.loads((tmp_path / folder / "losses.json").read_text())
+        return losses
+
+    assert losses_after("stopped", 1, 3) == pytest.approx(losses_after("whole", 3), rel=1e-5)
+    left = {path.name for path in (tmp_path / "stopped").iterdir()}
+    assert left == {
+        "state.safetensors", "weights.safetensors", "losses.json", "loss.png", "sheet-000001.png", "sheet-000003.png"
+    }  # fmt: skip
+    weights = tmp_path / "stopped" / "weights.safetensors"
+    load_model(load_config("sv3d_tiny"), weights, device=torch.device("cpu"), dtype=torch.float32)
