@@ -7,6 +7,7 @@ read, converted and assigned, so that no second copy of the weights ever exists.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,12 @@ class _SafetensorsReader:
 
 class _PickleReader:
     def __init__(self, path: Path):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not zipfile.is_zipfile(path):
+            raise pickle.UnpicklingError("it is cut short, or not what torch.save has written since version 1.6")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:  # its own words explain how to run the file's code
+            raise pickle.UnpicklingError("it holds more than plain tensors") from error
         self.state: dict[str, Tensor] = content.get("state_dict", content)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

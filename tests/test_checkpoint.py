@@ -178,6 +178,14 @@ def test_a_full_device_is_not_the_files_fault(config: ModelConfig, state: dict[s
         load_model(config, tmp_path / "weights.safetensors", device=cpu, dtype=torch.float32, track=first_then_full)
 
 
+def test_a_pickle_cut_short_is_told(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": state}, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"is not a readable checkpoint \(it is cut short"):
+        load(config, path)
+
+
 def test_pickle_of_plain_tensors_loads(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "weights.ckpt"
     torch.save({"state_dict": state, "global_step": 3}, path)
@@ -201,7 +209,7 @@ class _MakesAFolder:
 def test_pickle_that_runs_code_is_refused(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
     path, folder = tmp_path / "weights.ckpt", tmp_path / "made by the pickle"
     torch.save({"state_dict": state, "callbacks": _MakesAFolder(folder)}, path)
-    with pytest.raises(UserError, match="is not a readable checkpoint"):
+    with pytest.raises(UserError, match=r"is not a readable checkpoint \(it holds more than plain tensors\)"):
         load(config, path)
     path.write_bytes(pickle.dumps(_MakesAFolder(folder)))
     with pytest.raises(UserError, match="is not a readable checkpoint"):
