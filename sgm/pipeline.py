@@ -29,8 +29,9 @@ from .models.video_model import VideoModel
 from .outputs.record import Stages, build_record
 from .outputs.video import write_video
 from .outputs.watermark import embed_watermark
+from .parameter import parameters_of
 from .progress import Progress
-from .request import SamplingParameters
+from .request import Request, SamplingParameters
 from .versions import find_checkpoint
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -116,7 +117,7 @@ class Pipeline:
         return self.model.config
 
     def __call__(
-        self, image: Image.Image, *, input_path: Path | None = None, fps: float | None = None, **sampling: Any
+        self, image: Image.Image, *, input_path: Path | str | None = None, fps: float | None = None, **sampling: Any
     ) -> Clip:
         """The clip that starts from (svd) or circles around (sv3d) what the image shows.
 
@@ -130,6 +131,7 @@ class Pipeline:
             UserError: a parameter out of its range, or an image without an object to circle around.
         """
         parameters = SamplingParameters(**sampling).resolved_for(self.config)
+        fps = parameters_of(Request)["fps"].read("fps", fps) or float(parameters.fps_id)
         stages = Stages(str(self.device))
         # 1. Fit the image to the model.
         with stages.measure("fitting"):
@@ -145,11 +147,11 @@ class Pipeline:
         orbit = orbit_for(self.config, parameters)
         record = build_record(
             parameters={"version": self.config.version, "config": self.config_path, **vars(parameters)},
-            image_path=input_path,
+            image_path=Path(input_path) if input_path else None,
             image_size=image.size,
             checkpoint_path=self.checkpoint_path,
             frames_shape=marked.shape,
-            fps=fps or parameters.fps_id,
+            fps=fps,
             device=str(self.device),
             precision=self.precision,
             stages={**self.loading, **stages.measured},

@@ -105,7 +105,7 @@ def test_record_names_the_image_file(golden: Golden, pipeline: Pipeline, tmp_pat
     path = tmp_path / "image.png"
     subject(golden).save(path)
     assert pipeline(subject(golden), **QUICK).record["input"]["path"] is None
-    found = pipeline(subject(golden), **QUICK, input_path=path).record["input"]
+    found = pipeline(subject(golden), **QUICK, input_path=str(path)).record["input"]
     assert found == {
         "path": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -171,6 +171,8 @@ def test_unfit_parameters_are_told(golden: Golden, pipeline: Pipeline) -> None:
         pipeline(subject(golden), num_steps=0)
     with pytest.raises(TypeError, match="num_step"):
         pipeline(subject(golden), num_step=3)
+    with pytest.raises(UserError, match=r"fps can't be -1: give a number from 0\.1 to 240"):
+        pipeline(subject(golden), fps=-1)
 
 
 def test_default_device_and_precision() -> None:
