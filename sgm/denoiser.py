@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from .diffusion.guidance import guide
+from .config import GuidanceConfig
+from .diffusion.guidance import guidance_scales, guide
+from .diffusion.sampler import sample_euler
 from .diffusion.scaling import denoise
+from .diffusion.schedule import karras_sigmas
 from .models.conditioner import Conditioning
 from .models.unet import VideoUNet
 
@@ -44,3 +47,17 @@ def guided_denoiser(unet: VideoUNet, conditioning: Conditioning, scales: Tensor)
         return guide(unconditional, conditional, scales)
 
     return denoiser
+
+
+def sample_latents(
+    unet: VideoUNet,
+    conditioning: Conditioning,
+    noise: Tensor,
+    guidance: GuidanceConfig,
+    num_steps: int,
+    track: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Tensor:
+    """A clip's scaled latents, float32, from unit noise (t, c, h, w) of their shape; `track` wraps the steps."""
+    scales = guidance_scales(guidance, len(noise)).to(noise.device)
+    sigmas = karras_sigmas(num_steps).to(noise.device)
+    return sample_euler(guided_denoiser(unet, conditioning, scales), noise, sigmas, track)

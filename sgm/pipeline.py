@@ -16,10 +16,7 @@ from torch import Tensor
 
 from .checkpoint import load_model
 from .config import ModelConfig, load_config
-from .denoiser import guided_denoiser
-from .diffusion.guidance import guidance_scales
-from .diffusion.sampler import sample_euler
-from .diffusion.schedule import karras_sigmas
+from .denoiser import sample_latents
 from .errors import UserError
 from .inputs.image import fit_image, fit_size, image_to_tensor, over_white
 from .inputs.object import cut_out, frame_object
@@ -211,11 +208,8 @@ class Pipeline:
         return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
 
     def _sample(self, conditioning: Conditioning, noise: Tensor, num_steps: int) -> Tensor:
-        """Scaled latents (t, latent_channels, h, w), float32, from unit noise of that shape."""
-        scales = guidance_scales(self.config.guidance, len(noise)).to(self.device)
-        sigmas = karras_sigmas(num_steps).to(self.device)
-        denoiser = guided_denoiser(self.model.unet, conditioning, scales)
-        return sample_euler(denoiser, noise, sigmas, track=partial(self.progress.track, "sampling"))
+        track = partial(self.progress.track, "sampling")
+        return sample_latents(self.model.unet, conditioning, noise, self.config.guidance, num_steps, track)
 
     def _decode(self, latents: Tensor, decoding_t: int) -> Tensor:
         """Frames (t, 3, H, W), about [-1, 1], on the CPU; decoded `decoding_t` at a time, each chunk by itself."""

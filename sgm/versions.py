@@ -68,12 +68,9 @@ def _how_to_get(version: str, path: Path) -> str:
         return f"no checkpoint {path}: put the weights of {version} there, or name their file with --checkpoint FILE"
     if release.repository is None:
         return f"no checkpoint {path}: it comes with the project, so restore it with: git checkout -- {path}"
-    return "\n".join(
-        [
-            f"no checkpoint for {version}: the file {path.name} belongs in {path.parent}",
-            f"  1. accept the licence on {release.page} and log in with: hf auth login",
-            f"  2. fetch it with: hf download {release.repository} {path.name} --local-dir {path.parent}",
-            f"  or name a file that you have with --checkpoint FILE, or try the small version in the box:"
-            f" --version {release.bundled_version}",
-        ]
+    return (
+        f"no checkpoint for {version}: {path.name} belongs in {path.parent}; accept the licence on {release.page},"
+        f" then fetch it with `hf download {release.repository} {path.name} --local-dir {path.parent}`,"
+        f" or name a file that you have with --checkpoint FILE,"
+        f" or try the small version in the box with --version {release.bundled_version}"
     )

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "diffusion": SHARED | {"config"},
     "models": SHARED | {"config"},
     "checkpoint": SHARED | {"config", "models"},
-    "denoiser": SHARED | {"diffusion", "models"},
+    "denoiser": SHARED | {"config", "diffusion", "models"},
 }
 
 

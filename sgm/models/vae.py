@@ -223,3 +223,8 @@ class Autoencoder(nn.Module):
     def decode_in_chunks(self, latents: Tensor, chunk: int) -> Iterator[Tensor]:
         """Images of one clip's latents, `chunk` consecutive frames at a time; a chunk knows only itself."""
         return (self.decode(part, len(part)) for part in latents.split(chunk))
+
+
+def is_temporal(name: str) -> bool:
+    """Whether the parameter of this name is one that the temporal decoder has and the image decoder has not."""
+    return "time_" in name or "mix_factor" in name

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.layers import FrameConv, TimestepResBlock
-from ..models.vae import AttentionBlock, Decoder, ResBlock
+from ..models.vae import AttentionBlock, Decoder, ResBlock, is_temporal
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
 from .pictures import to_tensor, training_clip
@@ -24,7 +24,7 @@ class DecoderObjective:
         self.model, self.config, self.device = model, config, device
         model.requires_grad_(False)
         for name, parameter in model.first_stage.named_parameters():
-            parameter.requires_grad_(config.part == "decoder" or "time_" in name or "mix_factor" in name)
+            parameter.requires_grad_(config.part == "decoder" or is_temporal(name))
 
     def __call__(self, step: int) -> Tensor:
         """The loss of a step, a scalar."""

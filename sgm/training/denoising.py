@@ -9,11 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..denoiser import conditioned_network, guided_denoiser
-from ..diffusion.guidance import guidance_scales
-from ..diffusion.sampler import sample_euler
+from ..denoiser import conditioned_network, sample_latents
 from ..diffusion.scaling import denoise
-from ..diffusion.schedule import karras_sigmas
 from ..models.attention import SpatioTemporalTransformer
 from ..models.conditioner import Conditioning
 from ..models.layers import TimestepResBlock
@@ -87,11 +84,9 @@ class DenoisingObjective:
             generator = torch.Generator(self.device).manual_seed(number)
             frames = len(clip.frames)
             conditioning = self.conditions(clip, config.cond_aug, generator)
-            scales = guidance_scales(config.guidance, frames).to(self.device)
-            denoiser = guided_denoiser(self.model.unet, conditioning, scales)
             shape = (frames, config.vae.latent_channels, *(self.config.size // config.latent_factor,) * 2)
             noise = torch.randn(shape, generator=generator, device=self.device)
-            latents = sample_euler(denoiser, noise, karras_sigmas(config.num_steps).to(self.device))
+            latents = sample_latents(self.model.unet, conditioning, noise, config.guidance, config.num_steps)
             rows += [to_tensor(clip.frames).to(self.device), self.model.first_stage.decode(latents, frames)]
         return torch.stack(rows)
 

@@ -10,13 +10,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import UserError
+from ..models.vae import is_temporal
 from ..models.video_model import VideoModel
 
 
 def take_weights(model: VideoModel, path: Path) -> None:
     """Copies every tensor of a checkpoint whose key and shape the model has; the rest keep what they have.
 
-    The checkpoint may be of another family, which keeps the conditioning VAE under another number.
+    The checkpoint may be of another family, which keeps the conditioning VAE under another number and has no temporal
+    layers in its decoder. All else of the autoencoder must be there: UserError names what is not.
     """
     if not path.is_file():
         raise UserError(f"no weights {path} to start from; run the training before this one (see configs/training)")
@@ -26,6 +28,8 @@ def take_weights(model: VideoModel, path: Path) -> None:
     for name, key in model.checkpoint_keys():
         if key in tensors and tensors[key].shape == state[name].shape:
             state[name].copy_(tensors[key])
+        elif name.startswith(("conditioner.vae.", "first_stage.")) and not is_temporal(name):
+            raise UserError(f"{path} can't be started from: it has no {key} of shape {tuple(state[name].shape)}")
 
 
 @torch.no_grad()

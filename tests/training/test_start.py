@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sgm.config import load_config
 from sgm.errors import UserError
@@ -25,6 +26,18 @@ def test_the_autoencoder_goes_over_to_the_other_family(tmp_path: Path) -> None:
     for name, tensor in temporal.items():
         if name.startswith("first_stage."):
             assert torch.equal(taken[name], tensor)
+
+
+def test_weights_without_the_autoencoder(tmp_path: Path) -> None:
+    model = VideoModel(load_config("sv3d_tiny"))
+    save_weights(model, tmp_path / "weights.safetensors")
+    tensors = load_file(tmp_path / "weights.safetensors")
+    del tensors["first_stage_model.decoder.conv_in.weight"]
+    save_file(tensors, tmp_path / "partial.safetensors")
+    with pytest.raises(
+        UserError, match=r"it has no first_stage_model\.decoder\.conv_in\.weight"
+    ):
+        take_weights(model, tmp_path / "partial.safetensors")
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
