@@ -69,8 +69,8 @@ def _how_to_get(version: str, path: Path) -> str:
     if release.repository is None:
         return f"no checkpoint {path}: it comes with the project, so restore it with: git checkout -- {path}"
     return (
-        f"no checkpoint for {version}: {path.name} belongs in {path.parent}; accept the licence on {release.page},"
-        f" then fetch it with `hf download {release.repository} {path.name} --local-dir {path.parent}`,"
+        f"no checkpoint for {version}: {path.name} belongs in {path.parent}; accept the licence on {release.page} and"
+        f" fetch it with `hf download {release.repository} {path.name} --local-dir {path.parent}`,"
         f" or name a file that you have with --checkpoint FILE,"
         f" or try the small version in the box with --version {release.bundled_version}"
     )
