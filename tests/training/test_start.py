@@ -34,9 +34,7 @@ def test_weights_without_the_autoencoder(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "weights.safetensors")
     del tensors["first_stage_model.decoder.conv_in.weight"]
     save_file(tensors, tmp_path / "partial.safetensors")
-    with pytest.raises(
-        UserError, match=r"it has no first_stage_model\.decoder\.conv_in\.weight"
-    ):
+    with pytest.raises(UserError, match=r"it has no first_stage_model\.decoder\.conv_in\.weight"):
         take_weights(model, tmp_path / "partial.safetensors")
 
 
