@@ -58,6 +58,7 @@ class DenoisingObjective:
         sigma = self._noise_levels(rng, len(clips)).to(self.device).repeat_interleave(frames)
         expanded = sigma[:, None, None, None]
         noisy = clean + expanded * torch.randn(clean.shape, generator=generator, device=self.device)
+        # On a processor too: the UNet's wider products take about a quarter less time in bfloat16.
         with torch.autocast(self.device.type, torch.bfloat16):
             denoised = denoise(conditioned_network(self.model.unet, conditions), noisy, sigma)
         return denoising_loss(denoised, clean, sigma)
