@@ -19,8 +19,8 @@ class TrainingConfig:
     start_from: a checkpoint whose tensors of equal name and shape are the start; empty for none.
     size: side of the training pictures in pixels.
     num_clips: how many different clips (or stills) there are.
+    frames_per_clip: how many frames of a clip the UNet sees in a step; the other parts see all of them.
     log_sigma_mean, log_sigma_std: of the noise levels that the UNet is trained at.
-    constant_steps: steps at the full learning rate; it then falls with the inverse root of the step.
     sheet_every: steps between sample sheets and saved states.
     """
 
@@ -30,10 +30,10 @@ class TrainingConfig:
     start_from: str
     size: int
     num_clips: int
+    frames_per_clip: int
     steps: int
     batch_size: int
     learning_rate: float
-    constant_steps: int
     log_sigma_mean: float
     log_sigma_std: float
     seed: int

@@ -1,4 +1,4 @@
-"""Random toy-like objects made of painted solids, and their pictures from a camera on an orbit.
+"""Random toy-like objects made of coloured solids, and their pictures from a camera on an orbit.
 
 World axes: z is up; the object stands at the origin inside the unit sphere. The camera looks at the origin from
 `CAMERA_DISTANCE`; a growing azimuth moves it counter-clockwise as seen from above, azimuth 0 is on the +x axis, and the
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .solids import Array, Paint, Shape, Solid
+from .solids import Array, Shape, Solid
 
 Triple = tuple[float, float, float]
 
@@ -38,12 +38,12 @@ class Object:
 
 
 def random_object(seed: int) -> Object:
-    """The object of a seed: a toy, house, creature, stack or cluster of 2 to 6 solids, filling the unit sphere.
+    """The object of a seed: a car, house, robot, rocket, boat or creature of 3 to 6 solids, filling the unit sphere.
 
     The same seed gives the same object on every platform (PCG64). Seeds below `HELD_OUT_SEED` are for training.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    build = ASSEMBLIES[int(rng.choice(len(ASSEMBLIES), p=ASSEMBLY_SHARES))]
+    build = ASSEMBLIES[int(rng.integers(len(ASSEMBLIES)))]
     return _centred(build(_Kit(rng)), _rotation(yaw_deg=rng.uniform(0, 360)))
 
 
@@ -110,7 +110,7 @@ def _trace(obj: Object, rays: Array, axes: Array) -> tuple[Array, NDArray[np.boo
         normals: Array = solid.normals(points) / solid.half_sizes[:, None]
         lamp, sky = ((lights @ solid.rotation) @ normals) / np.sqrt(np.einsum("cn,cn->n", normals, normals))
         depth[near] = distance
-        colours[:, near] = solid.paint.at(points) * (AMBIENT + DIFFUSE * np.maximum(lamp, 0) + SKY * sky)
+        colours[:, near] = solid.colour[:, None] * (AMBIENT + DIFFUSE * np.maximum(lamp, 0) + SKY * sky)
     return colours, np.isfinite(depth)
 
 
@@ -145,14 +145,20 @@ def _centred(solids: list[Solid], turn: Array) -> Object:
     )
 
 
+# Solids have one colour each, and pairs of wheels, arms and legs share theirs: what one view shows of an object then
+# tells most of what the others will.
 class _Kit:
-    """Draws the random parts of one object: its palette, paints, proportions."""
+    """Draws the random parts of one object: its palette and proportions."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         hue = rng.uniform()
         # Steps of the golden ratio keep the hues of one object far apart.
         self.palette = [self._colour(hue + 0.618034 * step + rng.uniform(-0.04, 0.04)) for step in range(6)]
+
+    def colour(self) -> Array:
+        """A random colour (3,) of the palette."""
+        return np.array(self.palette[int(self.rng.integers(len(self.palette)))], np.float32)
 
     def _colour(self, hue: float) -> tuple[float, float, float]:
         if self.rng.uniform() < 0.15:
@@ -166,19 +172,6 @@ class _Kit:
     def chance(self, probability: float) -> bool:
         return bool(self.rng.uniform() < probability)
 
-    def paint(self, plain: float = 0.5) -> Paint:
-        """A random paint from the palette, plain with the given probability."""
-        colours = np.array(self.palette, np.float32)[self.rng.permutation(len(self.palette))]
-        if self.chance(plain):
-            return Paint(colours[:1])
-        # Mostly patterns of two colours: one view shows both, so the far side is no mere guess.
-        kind = self.rng.uniform()
-        if kind < 0.5:
-            return Paint(colours[:2], "bands", axis=int(self.rng.integers(3)), count=int(self.rng.integers(2, 6)))
-        if kind < 0.8:
-            return Paint(colours[:2], "sectors", count=int(self.rng.choice([2, 4, 6])))
-        return Paint(colours[: int(self.rng.integers(2, 7))], "faces")
-
     def part(
         self,
         shape: Shape,
@@ -187,23 +180,27 @@ class _Kit:
         *,
         turn_deg: Triple = (0, 0, 0),
         taper: float = 1.0,
-        plain: float = 0.5,
+        colour: Array | None = None,
     ) -> Solid:
-        """A solid with its sizes jittered by a tenth, painted at random; `turn_deg` is yaw, pitch, roll."""
+        """A solid with its sizes jittered by a tenth, of a random colour if none is given.
+
+        `turn_deg` is yaw, pitch, roll.
+        """
         sizes = np.array(half_sizes, np.float32) * self.rng.uniform(0.9, 1.1, 3).astype(np.float32)
         rotation = _rotation(*turn_deg)
-        return Solid(shape, np.array(centre, np.float32), sizes, rotation, self.paint(plain), taper)
+        colour = self.colour() if colour is None else colour
+        return Solid(shape, np.array(centre, np.float32), sizes, rotation, colour, taper)
 
 
 def _car(kit: _Kit) -> list[Solid]:
     length, cabin = kit.between(0.8, 1.1), kit.between(-0.35, 0.2)
-    wheel = kit.between(0.2, 0.3)
+    wheel, rubber = kit.between(0.2, 0.3), kit.colour()
     return [
         kit.part("box", (0, 0, 0.1), (length, 0.5, 0.26)),
         kit.part("ellipsoid" if kit.chance(0.4) else "box", (cabin, 0, 0.5), (0.45, 0.42, 0.32)),
-        kit.part("frustum", (0.6 * length, 0, -0.15), (wheel, wheel, 0.58), turn_deg=(0, 0, 90)),
-        kit.part("frustum", (-0.6 * length, 0, -0.15), (wheel, wheel, 0.58), turn_deg=(0, 0, 90)),
-        kit.part("box", (length, 0, 0.05), (0.08, 0.4, 0.1), plain=1),
+        kit.part("frustum", (0.6 * length, 0, -0.15), (wheel, wheel, 0.58), turn_deg=(0, 0, 90), colour=rubber),
+        kit.part("frustum", (-0.6 * length, 0, -0.15), (wheel, wheel, 0.58), turn_deg=(0, 0, 90), colour=rubber),
+        kit.part("box", (length, 0, 0.05), (0.08, 0.4, 0.1)),
     ]
 
 
@@ -215,116 +212,64 @@ def _house(kit: _Kit) -> list[Solid]:
         else kit.part("frustum", (0, 0, height + 0.4), (1.0, width + 0.2, 0.4), taper=kit.between(0, 0.3))
     )
     return [
-        kit.part("box", (0, 0, 0), (0.8, width, height), plain=0.4),
+        kit.part("box", (0, 0, 0), (0.8, width, height)),
         roof,
-        kit.part("box", (0.45, 0.5 * width, height + 0.45), (0.12, 0.12, 0.35), plain=1),
-        kit.part("box", (0.8, kit.between(-0.3, 0.3) * width, -0.4 * height), (0.08, 0.18, 0.5 * height), plain=1),
-    ]
-
-
-def _lamp(kit: _Kit) -> list[Solid]:
-    lean, taper = kit.between(0.0, 0.35), kit.between(0.2, 0.7)
-    return [
-        kit.part("frustum", (0, 0, -0.95), (0.55, 0.55, 0.12), taper=kit.between(0.6, 1)),
-        kit.part("frustum", (lean / 2, 0, -0.2), (0.1, 0.1, 0.8), turn_deg=(0, 25 * lean, 0)),
-        kit.part("frustum", (lean, 0, 0.55), (0.7, 0.7, 0.4), turn_deg=(0, 60 * lean, 0), taper=taper, plain=0.2),
-        kit.part("ellipsoid", (0.4, 0.15, -0.75), (0.16, 0.16, 0.16)),
+        kit.part("box", (0.45, 0.5 * width, height + 0.45), (0.12, 0.12, 0.35)),
+        kit.part("box", (0.8, kit.between(-0.3, 0.3) * width, -0.4 * height), (0.08, 0.18, 0.5 * height)),
     ]
 
 
 def _robot(kit: _Kit) -> list[Solid]:
-    raised = kit.between(-60, 150)
+    raised, sleeve = kit.between(-60, 150), kit.colour()
     arm_z = 0.3 - 0.3 * float(np.cos(np.radians(raised)))
     return [
-        kit.part("box" if kit.chance(0.7) else "ellipsoid", (0, 0, 0), (0.38, 0.5, 0.5), plain=0.3),
-        kit.part("box" if kit.chance(0.5) else "ellipsoid", (0, 0, 0.75), (0.3, 0.34, 0.27), plain=0.3),
+        kit.part("box" if kit.chance(0.7) else "ellipsoid", (0, 0, 0), (0.38, 0.5, 0.5)),
+        kit.part("box" if kit.chance(0.5) else "ellipsoid", (0, 0, 0.75), (0.3, 0.34, 0.27)),
         kit.part(
-            "frustum", (0.28 * np.sin(np.radians(raised)), 0.62, arm_z), (0.13, 0.13, 0.42), turn_deg=(0, raised, 0)
+            "frustum",
+            (0.28 * np.sin(np.radians(raised)), 0.62, arm_z),
+            (0.13, 0.13, 0.42),
+            turn_deg=(0, raised, 0),
+            colour=sleeve,
         ),
-        kit.part("box", (0, -0.62, 0.05), (0.14, 0.12, 0.42)),
+        kit.part("box", (0, -0.62, 0.05), (0.14, 0.12, 0.42), colour=sleeve),
         kit.part("frustum", (0, 0, -0.7), (0.42, 0.42, 0.3), taper=kit.between(0.5, 1)),
-        kit.part("frustum", (0.32, 0, 0.75), (0.08, 0.08, 0.14), turn_deg=(0, 90, 0), taper=0, plain=1),
-    ]
-
-
-def _tree(kit: _Kit) -> list[Solid]:
-    shape: Shape = "frustum" if kit.chance(0.5) else "ellipsoid"
-    return [
-        kit.part("frustum", (0, 0, -0.65), (0.2, 0.2, 0.45), taper=0.7, plain=0.8),
-        kit.part(shape, (0, 0, 0.0), (0.75, 0.7, 0.42), taper=0.3),
-        kit.part(shape, (kit.between(-0.2, 0.2), kit.between(-0.2, 0.2), 0.5), (0.55, 0.5, 0.4), taper=0.0),
-        kit.part("ellipsoid", (0.6, kit.between(-0.3, 0.3), -0.1), (0.2, 0.2, 0.2), plain=1),
-        kit.part("box", (-0.2, 0.55, -0.8), (0.3, 0.2, 0.25)),
+        kit.part("frustum", (0.32, 0, 0.75), (0.08, 0.08, 0.14), turn_deg=(0, 90, 0), taper=0),
     ]
 
 
 def _rocket(kit: _Kit) -> list[Solid]:
-    radius = kit.between(0.3, 0.42)
+    radius, fins = kit.between(0.3, 0.42), kit.colour()
     return [
-        kit.part("frustum", (0, 0, -0.1), (radius, radius, 0.6), taper=kit.between(0.85, 1), plain=0.3),
+        kit.part("frustum", (0, 0, -0.1), (radius, radius, 0.6), taper=kit.between(0.85, 1)),
         kit.part("frustum", (0, 0, 0.8), (0.95 * radius, 0.95 * radius, 0.35), taper=0.05),
-        kit.part("box", (0, 0, -0.6), (0.8, 0.08, 0.22), turn_deg=(0, kit.between(-10, 10), 0)),
-        kit.part("box", (0, 0, -0.6), (0.08, 0.7, 0.3)),
-        kit.part("ellipsoid", (radius, 0, 0.15), (0.12, 0.18, 0.18), plain=1),
+        kit.part("box", (0, 0, -0.6), (0.8, 0.08, 0.22), turn_deg=(0, kit.between(-10, 10), 0), colour=fins),
+        kit.part("box", (0, 0, -0.6), (0.08, 0.7, 0.3), colour=fins),
+        kit.part("ellipsoid", (radius, 0, 0.15), (0.12, 0.18, 0.18)),
     ]
 
 
 def _boat(kit: _Kit) -> list[Solid]:
     sail_turn = kit.between(-40, 40)
     return [
-        kit.part("ellipsoid", (0, 0, -0.5), (1.0, 0.45, 0.32), plain=0.3),
+        kit.part("ellipsoid", (0, 0, -0.5), (1.0, 0.45, 0.32)),
         kit.part("box", (-0.4, 0, -0.2), (0.3, 0.26, 0.25)),
-        kit.part("frustum", (0.2, 0, 0.25), (0.06, 0.06, 0.75), plain=1),
-        kit.part("box", (-0.1, 0, 0.5), (0.42, 0.05, 0.4), turn_deg=(sail_turn, 0, 0), plain=0.3),
+        kit.part("frustum", (0.2, 0, 0.25), (0.06, 0.06, 0.75)),
+        kit.part("box", (-0.1, 0, 0.5), (0.42, 0.05, 0.4), turn_deg=(sail_turn, 0, 0)),
         kit.part("ellipsoid", (0.75, 0, -0.2), (0.18, 0.18, 0.18)),
     ]
 
 
 def _creature(kit: _Kit) -> list[Solid]:
-    head_turn, head = kit.between(-0.3, 0.3), kit.between(0.32, 0.45)
+    head_turn, head, legs = kit.between(-0.3, 0.3), kit.between(0.32, 0.45), kit.colour()
     return [
         kit.part("ellipsoid", (0, 0, 0), (0.75, 0.45, 0.42)),
-        kit.part("ellipsoid", (0.75, head_turn, 0.4), (head, head, head), plain=0.7),
-        kit.part(
-            "frustum", (0.75 + head, 1.2 * head_turn, 0.35), (0.13, 0.13, 0.2), turn_deg=(0, 90, 0), taper=0.1, plain=1
-        ),
-        kit.part("box", (0.4, 0, -0.5), (0.14, 0.36, 0.25)),
-        kit.part("box", (-0.45, 0, -0.5), (0.14, 0.36, 0.25)),
+        kit.part("ellipsoid", (0.75, head_turn, 0.4), (head, head, head)),
+        kit.part("frustum", (0.75 + head, 1.2 * head_turn, 0.35), (0.13, 0.13, 0.2), turn_deg=(0, 90, 0), taper=0.1),
+        kit.part("box", (0.4, 0, -0.5), (0.14, 0.36, 0.25), colour=legs),
+        kit.part("box", (-0.45, 0, -0.5), (0.14, 0.36, 0.25), colour=legs),
         kit.part("frustum", (-0.8, 0, 0.3), (0.12, 0.12, 0.4), turn_deg=(0, kit.between(-70, -20), 0), taper=0.3),
     ]
 
 
-def _stack(kit: _Kit) -> list[Solid]:
-    """Two to four solids on top of each other, each off-centre."""
-    solids, top = [], 0.0
-    for _ in range(int(kit.rng.integers(2, 5))):
-        shape: Shape = ("box", "ellipsoid", "frustum")[int(kit.rng.integers(3))]
-        x, y, height = kit.between(0.35, 0.8), kit.between(0.35, 0.8), kit.between(0.2, 0.45)
-        middle = (kit.between(-0.2, 0.2), kit.between(-0.2, 0.2), top + 0.9 * height)
-        turn_deg = (kit.between(0, 90), 0.0, 0.0)
-        solids.append(kit.part(shape, middle, (x, y, height), turn_deg=turn_deg, taper=kit.between(0.3, 1), plain=0.35))
-        top += 1.75 * height
-    return solids
-
-
-def _cluster(kit: _Kit) -> list[Solid]:
-    """One big solid and up to four smaller ones half sunk into it, all turned at random."""
-    sizes = [0.8, *(kit.between(0.3, 0.6) for _ in range(int(kit.rng.integers(1, 5))))]
-    solids: list[Solid] = []
-    for size in sizes:
-        shape: Shape = ("box", "ellipsoid", "frustum")[int(kit.rng.integers(3))]
-        half_x, half_y, half_z = (size * kit.between(0.55, 1.0) for _ in range(3))
-        turn_deg = (kit.between(0, 360), kit.between(-90, 90), kit.between(0, 360))
-        solid = kit.part(shape, (0, 0, 0), (half_x, half_y, half_z), turn_deg=turn_deg, taper=kit.between(0, 1))
-        if solids:
-            outwards = kit.rng.standard_normal(3)
-            on_ball = (outwards / np.linalg.norm(outwards)).astype(np.float32)
-            solid = replace(solid, centre=solids[0].rotation @ (solids[0].half_sizes * on_ball))
-        solids.append(solid)
-    return solids
-
-
-ASSEMBLIES: tuple[Callable[[_Kit], list[Solid]], ...] = (
-    _car, _house, _lamp, _robot, _tree, _rocket, _boat, _creature, _stack, _cluster,
-)  # fmt: skip
-ASSEMBLY_SHARES = (0.08, 0.08, 0.08, 0.08, 0.08, 0.08, 0.08, 0.08, 0.16, 0.2)
+ASSEMBLIES: tuple[Callable[[_Kit], list[Solid]], ...] = (_car, _house, _robot, _rocket, _boat, _creature)

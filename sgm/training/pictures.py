@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,9 +29,35 @@ class TrainingClip:
     input_frame: int
     scalars: Mapping[str, float | tuple[float, ...]]
 
-    def backwards(self) -> TrainingClip:
-        """The clip played backwards: of a scene, another clip of the same strength and rate."""
-        return replace(self, frames=self.frames[::-1].copy())
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Numbers (n,) of the frames that a training step sees of a clip, the number of their input, and their scalars."""
+
+    frames: NDArray[np.intp]
+    input_frame: int
+    scalars: Mapping[str, float | tuple[float, ...]]
+
+
+def scene_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
+    """Consecutive frames from a random one on, which is the input.
+
+    They are played backwards half of the time: another clip of the same strength and rate.
+    """
+    order = np.arange(len(clip.frames))[:: int(rng.choice([1, -1]))]
+    start = int(rng.integers(len(order) - num_frames + 1))
+    return Excerpt(order[start : start + num_frames], int(order[start]), clip.scalars)
+
+
+def orbit_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
+    """Random views in their order around the object, from a random one of its views as the input, at azimuth 0."""
+    views = len(clip.frames)
+    input_view = int(rng.integers(views))
+    from_input = (input_view + 1 + np.sort(rng.permutation(views)[:num_frames])) % views
+    polars, azimuths = np.array(clip.scalars["polar_rad"]), np.array(clip.scalars["azimuth_rad"])
+    turned = (azimuths - azimuths[input_view]) % (2 * np.pi)
+    scalars = {"polar_rad": tuple(polars[from_input].tolist()), "azimuth_rad": tuple(turned[from_input].tolist())}
+    return Excerpt(from_input, input_view, scalars)
 
 
 def training_still(number: int, size: int, seed: int) -> TrainingClip:

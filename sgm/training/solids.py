@@ -1,4 +1,4 @@
-"""Painted solids that a ray can hit: boxes, ellipsoids and frusta (cylinders and cones).
+"""Coloured solids that a ray can hit: boxes, ellipsoids and frusta (cylinders and cones).
 
 Every solid is a unit shape under an affine map: a ray is carried into the unit frame and hits the unit shape there at
 the same ray parameter; only normals have to be carried back.
@@ -15,40 +15,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Shape = Literal["box", "ellipsoid", "frustum"]
-Pattern = Literal["plain", "bands", "sectors", "faces"]
-
-
-@dataclass(frozen=True, eq=False)
-class Paint:
-    """What colour a solid has at a point of its surface, given in the solid's unit frame.
-
-    pattern: `plain`; `bands` across `axis`; `sectors` around z; `faces`, one for each side of the surrounding box.
-    colours: (n, 3) in [0, 1], repeated in turn over the bands, sectors or faces.
-    """
-
-    colours: Array
-    pattern: Pattern = "plain"
-    axis: int = 2
-    count: int = 2
-
-    def at(self, points: Array) -> Array:
-        """Colours (3, n) in [0, 1] at the points (3, n) of the unit frame."""
-        if self.pattern == "plain":
-            return np.repeat(self.colours[:1].T, points.shape[1], axis=1)
-        if self.pattern == "bands":
-            index = ((points[self.axis] + 1) * (self.count / 2)).astype(np.intp)
-        elif self.pattern == "sectors":
-            index = ((np.arctan2(points[1], points[0]) / (2 * np.pi) + 0.5) * self.count).astype(np.intp)
-        else:
-            side = np.abs(points).argmax(axis=0)
-            index = 2 * side + (np.take_along_axis(points, side[None], axis=0)[0] > 0)
-        last = 5 if self.pattern == "faces" else self.count - 1
-        return self.colours.T[:, np.clip(index, 0, last) % len(self.colours)]
 
 
 @dataclass(frozen=True, eq=False)
 class Solid:
     """A unit shape, stretched by `half_sizes` (3,), turned by `rotation` (3, 3), moved to `centre` (3,).
+
+    All of its surface has one `colour` (3,), in [0, 1].
 
     In the unit frame the box is [-1, 1]^3, the ellipsoid the unit ball, and the frustum stands on z = -1 with radius 1
     and ends at z = 1 with radius `taper` (1 is a cylinder, 0 a cone).
@@ -58,7 +31,7 @@ class Solid:
     centre: Array
     half_sizes: Array
     rotation: Array
-    paint: Paint
+    colour: Array
     taper: float = 1.0
 
     @property

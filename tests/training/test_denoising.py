@@ -19,7 +19,15 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 
 def small(name: str) -> TrainingConfig:
     config = load_training_config(CONFIGS / f"{name}.yaml")
-    return replace(config, start_from="", num_clips=3, batch_size=2, steps=2, size=32 if name == "sv3d_tiny" else 64)
+    return replace(
+        config,
+        start_from="",
+        num_clips=3,
+        batch_size=2,
+        steps=2,
+        frames_per_clip=4,
+        size=32 if name == "sv3d_tiny" else 64,
+    )
 
 
 def objective(config: TrainingConfig) -> tuple[VideoModel, DenoisingObjective]:

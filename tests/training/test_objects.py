@@ -12,7 +12,7 @@ from sgm.training.objects import (
     random_object,
     render_orbit,
 )
-from sgm.training.solids import Paint, Solid
+from sgm.training.solids import Solid
 
 HALF_FRAME = np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))
 RED, GREEN, BLUE = np.eye(3, dtype=np.float32)
@@ -20,8 +20,7 @@ RED, GREEN, BLUE = np.eye(3, dtype=np.float32)
 
 def solid(shape, centre=(0, 0, 0), half_sizes=(1, 1, 1), colour=RED, rotation=None, taper=1.0):
     rotation = np.eye(3) if rotation is None else rotation
-    paint = Paint(np.array([colour], np.float32))
-    return Solid(shape, np.float32(centre), np.float32(half_sizes), np.float32(rotation), paint, taper)
+    return Solid(shape, np.float32(centre), np.float32(half_sizes), np.float32(rotation), np.float32(colour), taper)
 
 
 def project(point, elevation_deg, azimuth_deg, size):
@@ -41,9 +40,7 @@ def silhouette_box(picture):
 
 
 def fingerprint(obj):
-    numbers = [
-        np.concatenate([s.centre, s.half_sizes, s.rotation.ravel(), s.paint.colours.ravel()]) for s in obj.solids
-    ]
+    numbers = [np.concatenate([s.centre, s.half_sizes, s.rotation.ravel(), s.colour]) for s in obj.solids]
     return hashlib.sha256(np.round(np.concatenate(numbers), 3).astype("<f4").tobytes()).hexdigest()
 
 
@@ -183,25 +180,12 @@ def test_shading_follows_the_camera():
     assert first[9, 11, 0] > first[22, 20, 0] + 40  # bright at the upper left, dark at the lower right
 
 
-@pytest.mark.parametrize(
-    ("pattern", "points", "expected"),
-    [
-        ("bands", [(0, 0, -0.9), (0, 0, -0.4), (0, 0, 0.1), (0, 0, 1.0)], [0, 1, 0, 1]),
-        ("sectors", [(-1, -0.1, 0), (0.5, -1, 0), (0.5, 1, 0), (-1, 0.1, 0)], [0, 1, 0, 1]),
-        ("faces", [(-1, 0.1, 0.2), (1, 0.1, 0.2), (0, -1, 0.2), (0.1, 0.2, 1)], [0, 1, 0, 1]),
-    ],
-)
-def test_paint_patterns(pattern, points, expected):
-    paint = Paint(np.array([RED, GREEN]), pattern, axis=2, count=4)
-    assert paint.at(np.float32(points).T).argmax(axis=0).tolist() == expected
-
-
 @pytest.mark.parametrize("first_seed", [0, HELD_OUT_SEED])
 def test_random_objects_fit_the_frame_and_fill_it(first_seed):
     fills = []
     for seed in range(first_seed, first_seed + 40):
         obj = random_object(seed)
-        assert 2 <= len(obj.solids) <= 6
+        assert 3 <= len(obj.solids) <= 6
         points = np.concatenate([part.outline() for part in obj.solids])
         assert np.linalg.norm(points, axis=1).max() == pytest.approx(1, abs=1e-5)
         for picture in render_orbit(obj, [-10, 15, 40], [0, 120, 240], 64):
@@ -224,4 +208,4 @@ def test_most_objects_have_strong_colours_and_views_that_differ():
         inside = rgb[pictures[..., 3] == 255] / 255
         colourful.append(np.quantile([colorsys.rgb_to_hsv(*c)[1] for c in inside[::40]], 0.75) > 0.5)
     assert np.mean(distinct) > 0.8
-    assert np.mean(colourful) > 0.9
+    assert np.mean(colourful) >= 0.9
