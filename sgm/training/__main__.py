@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from ..config import load_config
 from ..errors import UserError
 from ..flags import help_of, read_request
 from ..models.video_model import VideoModel
+from ..outputs.record import file_sha256
 from ..outputs.whole_file import write_whole
 from ..parameter import PATH, WHOLE, parameter, read_fields
 from ..request import DEVICE
@@ -26,6 +28,7 @@ from .encoder import fit_encoder
 from .loop import Trainer
 from .report import save_loss_plot, save_sheet
 from .start import take_weights
+from .state import load_state, save_state
 
 USAGE = "python -m sgm.training CONFIG_FILE [--NAME VALUE] ..."
 
@@ -70,6 +73,14 @@ def build_model(config: TrainingConfig) -> VideoModel:
     return model
 
 
+def run_identity(config: TrainingConfig) -> dict[str, Any]:
+    """What two runs must share for one to go on from the other's state: all but where they end and what they show."""
+    identity = {name: value for name, value in asdict(config).items() if name not in ("steps", "sheet_every")}
+    if config.start_from:
+        identity["start_sha256"] = file_sha256(Path(config.start_from))
+    return identity
+
+
 def train(request: TrainingRequest) -> None:
     """Train what the request asks for, from the state in its output folder where there is one."""
     config = load_training_config(request.config_file)
@@ -80,18 +91,18 @@ def train(request: TrainingRequest) -> None:
     where = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     model = build_model(config).to(where)
+    identity = run_identity(config)
     objective = (DenoisingObjective if config.part == "unet" else DecoderObjective)(model, config, where)
     trainer = Trainer(model, config)
     losses: list[float] = []
-    state = folder / "state.safetensors"
-    if state.exists():
-        trainer.load(state)
+    if (state := load_state(folder, identity)) is not None:
+        trainer.resume(*state)
         losses = json.loads((folder / "losses.json").read_text())[: trainer.step]
 
     def save() -> None:
         # The losses first: a run that is stopped between the two goes on from the earlier state and drops the surplus.
         write_whole(folder / "losses.json", lambda aside: aside.write_text(json.dumps(losses)))
-        trainer.save(state)
+        save_state(folder, trainer.step, trainer.state(), identity)
         save_loss_plot(losses, folder / "loss.png")
         with trainer.averaged():
             save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")

@@ -1,17 +1,14 @@
-"""The training loop: Adam, a moving average of the weights, and states from which a run goes on as if never stopped."""
+"""The training loop: Adam, a moving average of the weights, and a state to go on from as if never stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..outputs.whole_file import write_whole
 from .config import TrainingConfig
 
 ADAM_BETAS = (0.9, 0.99)
@@ -78,8 +75,8 @@ class Trainer:
             for name, parameter in self.parameters.items():
                 parameter.data, self.average[name] = self.average[name], parameter.data
 
-    def save(self, path: Path) -> None:
-        """Writes weights, their average and the optimizer's moments, as a whole or not at all."""
+    def state(self) -> dict[str, Tensor]:
+        """Weights, their average and the optimizer's moments: all that the next step depends on, but for its number."""
         tensors = {}
         for name, parameter in self.parameters.items():
             moments = self.optimizer.state[parameter]
@@ -87,19 +84,17 @@ class Trainer:
             tensors[f"average.{name}"] = self.average[name].contiguous()
             tensors[f"first_moment.{name}"] = moments["exp_avg"].contiguous()
             tensors[f"second_moment.{name}"] = moments["exp_avg_sq"].contiguous()
-        tensors["step"] = torch.tensor(self.step)
-        write_whole(path, lambda aside: save_file(tensors, aside))
+        return tensors
 
-    def load(self, path: Path) -> None:
-        """Goes on from a saved state."""
-        tensors = load_file(path)
-        self.step = int(tensors["step"])
+    def resume(self, step: int, state: Mapping[str, Tensor]) -> None:
+        """Goes on after a step from its `state`."""
+        self.step = step
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"weights.{name}"])
-                self.average[name].copy_(tensors[f"average.{name}"])
+                parameter.copy_(state[f"weights.{name}"])
+                self.average[name].copy_(state[f"average.{name}"])
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": tensors[f"first_moment.{name}"].to(parameter.device),
-                    "exp_avg_sq": tensors[f"second_moment.{name}"].to(parameter.device),
+                    "step": torch.tensor(float(step)),
+                    "exp_avg": state[f"first_moment.{name}"].to(parameter.device),
+                    "exp_avg_sq": state[f"second_moment.{name}"].to(parameter.device),
                 }

@@ -51,15 +51,13 @@ def test_the_loss_is_the_squared_error_of_v() -> None:
 
 
 @pytest.mark.parametrize("name", ["sv3d_tiny", "svd_tiny"])
-def test_a_run_trains_unet_and_tower_only(name: str, tmp_path: Path) -> None:
+def test_a_run_trains_unet_and_tower_only(name: str) -> None:
     config = small(name)
     model, loss = objective(config)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     trainer = Trainer(model, config)
     losses = [step.loss for step in trainer.run(loss)]
     assert all(0 < value < 10 for value in losses)
-    trainer.save(tmp_path / "state.safetensors")
-    trainer.load(tmp_path / "state.safetensors")
     changed = {key.split(".")[0] + "." + key.split(".")[1] for key, tensor in model.state_dict().items()
                if not torch.equal(tensor, before[key])}  # fmt: skip
     assert {part for part in changed if not part.startswith("unet.")} <= {"conditioner.clip"}

@@ -14,6 +14,7 @@ from sgm.training import __main__ as training
 from sgm.training.__main__ import TrainingRequest, main
 from sgm.training.config import load_training_config
 from sgm.training.denoising import DenoisingObjective
+from sgm.training.state import save_state
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "training" / "svd_tiny.yaml")
 
@@ -62,9 +63,23 @@ def test_a_stopped_training_goes_on_and_leaves_weights_that_load(
         return losses
 
     assert losses_after("stopped", 1, 3) == pytest.approx(losses_after("whole", 3), rel=1e-5)
-    left = {path.name for path in (tmp_path / "stopped").iterdir()}
-    assert left == {
-        "state.safetensors", "weights.safetensors", "losses.json", "loss.png", "sheet-000001.png", "sheet-000003.png"
-    }  # fmt: skip
+    parts = {f"state-000003-{part}of4.safetensors" for part in (1, 2, 3, 4)}
+    shown = {"weights.safetensors", "losses.json", "loss.png", "sheet-000001.png", "sheet-000003.png"}
+    assert {path.name for path in (tmp_path / "stopped").iterdir()} == parts | shown
     weights = tmp_path / "stopped" / "weights.safetensors"
     load_model(load_config("sv3d_tiny"), weights, device=torch.device("cpu"), dtype=torch.float32)
+    assert all(path.stat().st_size < 16 * 2**20 for path in (tmp_path / "stopped").iterdir())
+
+
+def test_the_state_of_another_run_is_not_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = load_training_config(Path(CONFIG).with_name("decoder.yaml"))
+    save_state(folder, 1, {"x": torch.zeros(1)}, training.run_identity(dataclasses.replace(config, learning_rate=1.0)))
+    (folder / "losses.json").write_text("[1.0]")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(config, size=16))))
+    assert main([str(file), f"--output_folder={folder}"]) == 2
+    assert "differs in learning_rate, size" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
