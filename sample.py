@@ -7,6 +7,7 @@ import time
 
 from sgm.command_line import run
 from sgm.errors import UserError
+from sgm.fitting import fit
 from sgm.inputs.image import find_images, read_image
 from sgm.outputs.clip_files import make_output_folder, save_clip
 from sgm.progress import Progress
@@ -18,13 +19,14 @@ from sgm.versions import find_checkpoint
 def sample(request: Request) -> int:
     """Make a clip from every image that is asked for. Returns 0, or 1 where an image of a folder had to be skipped."""
     progress = Progress()
+    if request.from_record is not None:
+        recorded_checkpoint = request.checkpoint or find_checkpoint(request.version)
+        check_unchanged(request.from_record, image_path=request.input_path, checkpoint_path=recorded_checkpoint)
     images = find_images(request.input_path)
     checkpoint = find_checkpoint(request.version, request.checkpoint)
-    if request.from_record is not None:
-        check_unchanged(request.from_record, image_path=request.input_path, checkpoint_path=checkpoint)
     in_folder = request.input_path.is_dir()
     if not in_folder:
-        read_image(images[0])  # a bad image is told before the model is loaded
+        fit(read_image(images[0]), request.model, request.sampling)  # a bad image is told before the model is loaded
     make_output_folder(request.output_folder)
 
     from sgm.pipeline import load  # only now: torch takes seconds to import

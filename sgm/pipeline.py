@@ -18,8 +18,8 @@ from .checkpoint import load_model
 from .config import ModelConfig, load_config
 from .denoiser import sample_latents
 from .errors import UserError
-from .inputs.image import fit_image, fit_size, image_to_tensor, over_white
-from .inputs.object import cut_out, frame_object
+from .fitting import fit
+from .inputs.image import image_to_tensor
 from .inputs.orbit import Orbit, make_orbit
 from .models.conditioner import Conditioning
 from .models.video_model import VideoModel
@@ -244,16 +244,6 @@ def choose_precision(name: str | None, device: torch.device) -> str:
     if name not in PRECISIONS:
         raise UserError(f"precision {name!r} is not known: give one of {', '.join(PRECISIONS)}")
     return name
-
-
-def fit(image: Image.Image, config: ModelConfig, parameters: SamplingParameters) -> Image.Image:
-    """The RGB picture that the model sees: an object framed on white (sv3d), or the image scaled and cropped (svd)."""
-    if config.family == "sv3d":
-        assert parameters.width is not None
-        return frame_object(cut_out(image), parameters.width, parameters.image_frame_ratio)
-    trained_size = (config.width, config.height)
-    size = fit_size(image.size, trained_size, config.size_multiple, parameters.width, parameters.height)
-    return fit_image(over_white(image), size)
 
 
 def orbit_for(config: ModelConfig, parameters: SamplingParameters) -> Orbit | None:

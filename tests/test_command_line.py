@@ -271,6 +271,23 @@ def test_an_image_of_a_folder_that_shows_no_object_is_named(tmp_path, weights, c
     assert re.fullmatch(r"skipped empty\.png: no object was found.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("version", "image", "told"),
+    [
+        ("svd_tiny", Image.new("RGB", (900, 100)), "longer than 8:1"),
+        ("sv3d_tiny", Image.new("RGBA", (64, 64)), "no object was found"),
+    ],
+)
+def test_a_single_image_that_fits_no_clip_is_told_before_the_weights_are_read(version, image, told, tmp_path, capsys):
+    image.save(tmp_path / "image.png")
+    no_weights = tmp_path / "weights.safetensors"
+    no_weights.write_bytes(b"not read")
+    words = ["--input_path", tmp_path / "image.png", "--version", version, "--checkpoint", no_weights]
+    assert run_here(*words, "--output_folder", tmp_path / "out") == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_key_elevations_reach_the_orbit(tmp_path, weights, capsys):
     source = Path(__file__).parent / "data" / "sv3d_object_in.png"
     settings = ["--version", "sv3d_tiny", "--checkpoint", weights("sv3d_tiny"), "--num_steps", "1", "--device", "cpu"]

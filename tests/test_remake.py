@@ -87,6 +87,8 @@ def test_moved_files_are_taken_and_changed_ones_refused(made, tmp_path, capsys):
     assert "give the right one with --checkpoint" in capsys.readouterr().err
     assert run(sample, [*words, "--input_path", str(made)]) == 2
     assert "give its new place with --input_path" in capsys.readouterr().err
+    assert run(sample, [*words, "--input_path", str(tmp_path / "gone.png")]) == 2
+    assert "give its new place with --input_path" in capsys.readouterr().err
 
 
 def test_an_image_from_memory_must_be_given(made, tmp_path):

@@ -44,7 +44,8 @@ def scene_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator)
 
     They are played backwards half of the time: another clip of the same strength and rate.
     """
-    order = np.arange(len(clip.frames))[:: int(rng.choice([1, -1]))]
+    numbers = np.arange(len(clip.frames))
+    order = numbers if rng.uniform() < 0.5 else numbers[::-1].copy()
     start = int(rng.integers(len(order) - num_frames + 1))
     return Excerpt(order[start : start + num_frames], int(order[start]), clip.scalars)
 
