@@ -21,12 +21,19 @@ def sample(request: Request) -> int:
     progress = Progress()
     if request.from_record is not None:
         recorded_checkpoint = request.checkpoint or find_checkpoint(request.version)
-        check_unchanged(request.from_record, image_path=request.input_path, checkpoint_path=recorded_checkpoint)
+        check_unchanged(
+            request.from_record,
+            image_path=request.input_path,
+            checkpoint_path=recorded_checkpoint,
+            model=request.model,
+        )
     images = find_images(request.input_path)
     checkpoint = find_checkpoint(request.version, request.checkpoint)
     in_folder = request.input_path.is_dir()
-    if not in_folder:
-        fit(read_image(images[0]), request.model, request.sampling)  # a bad image is told before the model is loaded
+    picture = None
+    if not in_folder:  # what is wrong with a single image is told before the model is loaded
+        with progress.stage("fitting", total=1, unit="image"):
+            picture = fit(read_image(images[0]), request.model, request.sampling)
     make_output_folder(request.output_folder)
 
     from sgm.pipeline import load  # only now: torch takes seconds to import
@@ -45,7 +52,8 @@ def sample(request: Request) -> int:
     for path in images:
         start = time.monotonic()
         try:
-            clip = pipeline(read_image(path), input_path=path, fps=request.fps, **vars(request.sampling))
+            image = read_image(path)
+            clip = pipeline(image, picture=picture, input_path=path, fps=request.fps, **vars(request.sampling))
         except UserError as error:
             if not in_folder:
                 raise
@@ -55,8 +63,8 @@ def sample(request: Request) -> int:
         with progress.stage("writing", total=1, unit="clip"):
             files = save_clip(clip.frames, clip.record, request.output_folder, path.stem, request.fps)
         num_frames, height, width, _ = clip.frames.shape
-        seconds = time.monotonic() - start
-        sys.stdout.write(f"{files.video}: {num_frames} frames, {width}x{height}, {seconds:.1f} s\n")
+        seconds, plural = time.monotonic() - start, "" if num_frames == 1 else "s"
+        sys.stdout.write(f"{files.video}: {num_frames} frame{plural}, {width}x{height}, {seconds:.1f} s\n")
         sys.stdout.flush()
     return 1 if skipped else 0
 

@@ -5,6 +5,7 @@ The request checks names and values; the work starts after it, so that no mistak
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 import traceback
@@ -113,7 +114,8 @@ def _tell(line: str, exit_code: int, verbose: bool) -> int:
 
 
 def _unforeseen(error: Exception, verbose: bool) -> str:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
+    # torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
+    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
         return (
             "the memory does not suffice: try --decoding_t 1, --precision fp16, fewer --num_frames,"
             " or a smaller --width and --height"

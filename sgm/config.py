@@ -6,6 +6,7 @@ none; an unknown key, a missing one or a value of the wrong kind is an error tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -140,7 +141,50 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
         known = ", ".join(sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml")))
         raise UserError(f"no configuration file {path}; the bundled versions are {known}")
     config: ModelConfig = read_dataclass(ModelConfig, path, version=version)
+    for complaint in _contradictions(config):
+        raise UserError(f"{path.name}: {complaint}")
     return config
+
+
+def _contradictions(config: ModelConfig) -> Iterator[str]:
+    """What no model can be built from, though every value by itself is of the right kind."""
+    unet, vae, clip = config.unet, config.vae, config.clip
+    counts = {
+        "num_frames": config.num_frames,
+        "num_steps": config.num_steps,
+        **{f"unet: {name}": value for name, value in vars(unet).items() if isinstance(value, int)},
+        **{f"vae: {name}": value for name, value in vars(vae).items() if isinstance(value, int)},
+        **{f"clip: {name}": value for name, value in vars(clip).items()},
+    }
+    for name, count in counts.items():
+        if count < 1:
+            yield f"{name} is {count}, but must be at least 1"
+            return  # what follows divides by some of them
+    for name, levels in (("unet", unet.channel_mult), ("vae", vae.channel_mult)):
+        if not levels or min(levels) < 1:
+            yield f"{name}: channel_mult is {list(levels)}, but must hold at least one number, each at least 1"
+            return
+    unet_widths = {unet.model_channels * mult for mult in unet.channel_mult}
+    divisible = [
+        *(("unet: model_channels * channel_mult", width, "norm_groups", unet.norm_groups) for width in unet_widths),
+        *(("unet: model_channels * channel_mult", width, "head_channels", unet.head_channels) for width in unet_widths),
+        *(
+            ("vae: base_channels * channel_mult", vae.base_channels * mult, "norm_groups", vae.norm_groups)
+            for mult in vae.channel_mult
+        ),
+        ("clip: image_size", clip.image_size, "patch_size", clip.patch_size),
+        ("clip: width", clip.width, "heads", clip.heads),
+        *((f"scalars: width of {scalar.name}", scalar.width, "two", 2) for scalar in config.scalars),
+        ("width", config.width, "the model's multiple", config.size_multiple),
+        ("height", config.height, "the model's multiple", config.size_multiple),
+    ]
+    for name, value, divisor_name, divisor in divisible:
+        if value < 1 or value % divisor:
+            yield f"{name} is {value}, but must be divisible by {divisor_name} ({divisor})"
+    if unet.context_dim != clip.embed_dim:
+        yield f"unet: context_dim is {unet.context_dim}, but must be clip's embed_dim ({clip.embed_dim})"
+    if vae.scale_factor <= 0:
+        yield f"vae: scale_factor is {vae.scale_factor:g}, but must be above 0"
 
 
 def read_dataclass(kind: Any, path: Path, **values: Any) -> Any:

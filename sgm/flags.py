@@ -16,13 +16,14 @@ from .errors import UserError
 from .parameter import parameters_of
 from .versions import did_you_mean
 
-Request = TypeVar("Request")
+Parameters = TypeVar("Parameters")
 
 
 def read_flags(words: Sequence[str], *leading: str, advice: str) -> dict[str, str]:
     """The text of each flag by its name; words that come before any flag are those of the `leading` names.
 
-    Raises UserError for a word that belongs to no flag; `advice` then says how flags are written.
+    Raises UserError for a flag given twice and for a word that belongs to no flag; `advice` then says how flags are
+    written.
     """
 
     @SetParseFn(str)  # no guessing of types: "1e3" stays a folder's name where a folder is asked for
@@ -31,13 +32,17 @@ def read_flags(words: Sequence[str], *leading: str, advice: str) -> dict[str, st
             _refuse(plain[len(leading)], advice)
         return dict(zip(leading, plain, strict=False)) | flags
 
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise UserError(f"{name} is given {names.count(name)} times: leave all but one away")
     for separator in ("-", "--"):  # they would start Fire's own language
         if separator in words:
             _refuse(separator, advice)
     return cast(dict[str, str], fire.Fire(collect, command=list(words), name="", serialize=_print_nothing))
 
 
-def read_request(kind: type[Request], words: Sequence[str], *leading: str, advice: str) -> Request:
+def read_request(kind: type[Parameters], words: Sequence[str], *leading: str, advice: str) -> Parameters:
     """The words as a dataclass of parameters (see `sgm.parameter`). Raises UserError as it and `read_flags` do."""
     flags = read_flags(words, *leading, advice=advice)
     known = parameters_of(kind)

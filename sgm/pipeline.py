@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from .config import ModelConfig, load_config
 from .denoiser import sample_latents
 from .errors import UserError
 from .fitting import fit
-from .inputs.image import image_to_tensor
+from .inputs.image import image_to_tensor, upright
 from .inputs.orbit import Orbit, make_orbit
 from .models.conditioner import Conditioning
 from .models.video_model import VideoModel
-from .outputs.record import Stages, build_record
+from .outputs.record import Stages, build_record, describe_file
 from .outputs.video import write_video
 from .outputs.watermark import embed_watermark
+from .outputs.whole_file import write_whole
 from .parameter import parameters_of
 from .progress import Progress
 from .request import Request, SamplingParameters
@@ -46,8 +47,11 @@ class Clip:
     record: dict[str, Any]
 
     def save(self, path: Path | str) -> None:
-        """Write the clip as an MP4 that plays in a browser, at the record's frames a second."""
-        write_video(Path(path), self.frames, self.record["output"]["fps"])
+        """Write the clip as an MP4 that plays in a browser, at the record's frames a second.
+
+        A file that is there already is replaced, as a whole or not at all. Raises OSError where it can't be written.
+        """
+        write_whole(Path(path), lambda aside: write_video(aside, self.frames, self.record["output"]["fps"]))
 
 
 def load(
@@ -73,13 +77,15 @@ def load(
         UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown precision.
     """
     progress = progress or Progress()
-    config_path = Path(config).resolve() if config else None
+    config_path = Path(config).expanduser().resolve() if config else None
     model_config = load_config(version, config_path)
-    checkpoint_path = find_checkpoint(version, Path(checkpoint) if checkpoint else None)
+    checkpoint_path = find_checkpoint(version, Path(checkpoint).expanduser() if checkpoint else None)
     torch_device = choose_device(device)
     precision = choose_precision(precision, torch_device)
     stages = Stages(str(torch_device))
     with stages.measure("loading"):
+        with progress.stage("hashing", total=1, unit="file"):
+            checkpoint_file = describe_file(checkpoint_path)
         model = load_model(
             model_config,
             checkpoint_path,
@@ -88,7 +94,7 @@ def load(
             track=partial(progress.track, "loading", unit="tensor"),
         )
     return Pipeline(
-        model, torch_device, precision, progress, checkpoint_path, config_path=config_path, loading=stages.measured
+        model, torch_device, precision, progress, checkpoint_file, config_path=config_path, loading=stages.measured
     )
 
 
@@ -96,15 +102,15 @@ def load(
 class Pipeline:
     """A loaded model that makes clips.
 
-    The paths, and what loading took (see `Stages`), are for the clips' records; without a config_path the configuration
-    is the version's own.
+    The files (see `describe_file`), and what loading took (see `Stages`), are for the clips' records; without a
+    config_path the configuration is the version's own.
     """
 
     model: VideoModel
     device: torch.device
     precision: str
     progress: Progress
-    checkpoint_path: Path
+    checkpoint_file: Mapping[str, str | None]
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -114,12 +120,19 @@ class Pipeline:
         return self.model.config
 
     def __call__(
-        self, image: Image.Image, *, input_path: Path | str | None = None, fps: float | None = None, **sampling: Any
+        self,
+        image: Image.Image,
+        *,
+        picture: Image.Image | None = None,
+        input_path: Path | str | None = None,
+        fps: float | None = None,
+        **sampling: Any,
     ) -> Clip:
         """The clip that starts from (svd) or circles around (sv3d) what the image shows.
 
         Args:
-            image: of any size and mode; what is transparent counts as white.
+            image: of any size and mode; what is transparent counts as white. A camera's note on which side is up holds.
+            picture: what `sgm.fitting.fit` has made of the image already, where it has.
             input_path: the file that the image was read from, for the record.
             fps: frames a second that the video plays at; by default fps_id.
             sampling: the fields of `SamplingParameters`, named as on the command line; None is the version's default.
@@ -132,7 +145,9 @@ class Pipeline:
         stages = Stages(str(self.device))
         # 1. Fit the image to the model.
         with stages.measure("fitting"):
-            picture = fit(image, self.config, parameters)
+            image_file = describe_file(Path(input_path) if input_path else None)
+            image = upright(image)
+            picture = picture or fit(image, self.config, parameters)
             parameters = replace(parameters, width=picture.width, height=picture.height)
         # 2. Generate the clip.
         frames = self.generate(image_to_tensor(picture), parameters, stages)
@@ -144,12 +159,14 @@ class Pipeline:
         orbit = orbit_for(self.config, parameters)
         record = build_record(
             parameters={"version": self.config.version, "config": self.config_path, **vars(parameters)},
-            image_path=Path(input_path) if input_path else None,
+            image_file=image_file,
             image_size=image.size,
-            checkpoint_path=self.checkpoint_path,
+            checkpoint_file=self.checkpoint_file,
+            model=asdict(self.config),
             frames_shape=marked.shape,
             fps=fps,
             device=str(self.device),
+            device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,
             stages={**self.loading, **stages.measured},
             elevations_deg=orbit.elevations_deg if orbit else None,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .config import ModelConfig
 from .errors import UserError
 from .outputs.record import file_sha256, read_record
 
 # What may be given beside a record: nothing that changes the clip, but for the device's own noise and rounding.
 MAY_DIFFER = ("output_folder", "device", "verbose", "input_path", "checkpoint", "config")
+
+
+def kind_of_device(device: str | None) -> str | None:
+    """`cuda` for cuda:1 and so on."""
+    return device.partition(":")[0] if device else None
 
 
 def recorded_parameters(record_path: Path) -> dict[str, Any]:
@@ -25,9 +33,15 @@ def recorded_parameters(record_path: Path) -> dict[str, Any]:
     }
 
 
-def check_unchanged(record_path: Path, *, image_path: Path, checkpoint_path: Path) -> None:
-    """Compare the image's and the weights' SHA-256 with the record's. Raises UserError naming the file that differs."""
+def check_unchanged(record_path: Path, *, image_path: Path, checkpoint_path: Path, model: ModelConfig) -> None:
+    """Compare image, weights and the model's configuration with the record's. Raises UserError naming what differs."""
     record = read_record(record_path)
+    now = json.loads(json.dumps(asdict(model)))
+    if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
+        raise UserError(
+            f"the configuration of {model.version} is not the one of {record_path} (it differs in"
+            f" {', '.join(changed)}): give the right one with --config"
+        )
     for flag, section, path in (
         ("--input_path", "input", image_path),
         ("--checkpoint", "checkpoint", checkpoint_path),

@@ -17,7 +17,7 @@ from .errors import UserError
 from .inputs.image import MAX_OUTPUT_SIDE, fit_size
 from .inputs.orbit import make_orbit
 from .parameter import ANGLES, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
-from .remake import MAY_DIFFER, recorded_parameters
+from .remake import MAY_DIFFER, kind_of_device, recorded_parameters
 from .versions import RELEASES, did_you_mean
 
 
@@ -214,7 +214,8 @@ class Request:
     precision: str | None = parameter(
         None,
         NAME,
-        "The kind of number to compute with: fp16 and bf16 need half the memory of fp32.",
+        "The kind of number the UNet and the image tower compute with: in fp16 and bf16 these two need half the"
+        " memory of fp32. Decoding, which needs the most, is always in fp32.",
         choices=("fp16", "bf16", "fp32"),
         default_text="what suits the device",
     )
@@ -234,11 +235,12 @@ class Request:
         None,
         PATH,
         "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, device (another kind"
-        " draws other noise) and, where the files have moved, input_path, checkpoint and config may be given.",
+        " draws other noise, in the precision that suits it) and, where the files have moved, input_path, checkpoint"
+        " and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(
-        False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error."
+        False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
     )
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     model: ModelConfig = field(init=False, repr=False)
@@ -282,7 +284,10 @@ def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} can't be given beside from_record, which makes the same clip again: leave one of the two away"
             )
     path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
-    values = recorded_parameters(path) | dict(given)
+    recorded = recorded_parameters(path)
+    values = recorded | dict(given)
+    if kind_of_device(values.get("device")) != kind_of_device(recorded.get("device")):
+        values["precision"] = None  # that of a graphics card may overflow elsewhere: what suits the new device
     if values["input_path"] is None:
         raise UserError(f"the image of {path} came from memory, not from a file: give it with --input_path FILE")
     known = parameters_of(SamplingParameters) | parameters_of(Request)

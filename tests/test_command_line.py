@@ -96,6 +96,7 @@ def test_both_ways_to_write_a_flag():
         (["--seed"], "seed is given without a value"),
         (["--seed", "--verbose"], "seed is given without a value"),
         (["-s", "3"], "no parameter 's'"),
+        (["--seed", "1", "--seed=2"], "seed is given 2 times"),
         (["photo.png"], "'photo.png' belongs to no parameter"),
         (["--elevations_deg", "[10,", "20]"], "'20]' belongs to no parameter"),
         (["--seed", "3", "-", "run"], "'-' belongs to no parameter"),
@@ -214,6 +215,8 @@ def test_verbose_shows_values_and_traceback(capsys):
     [
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
         (MemoryError(), 1, "--decoding_t 1"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "--decoding_t 1"),
+        (RuntimeError("MPS backend out of memory (allocated 9 GB)"), 1, "--decoding_t 1"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
         (RuntimeError("a bug\nwith details"), 1, "RuntimeError: a bug (--verbose shows where)"),
     ],

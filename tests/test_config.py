@@ -52,6 +52,11 @@ def test_base_is_changed_key_by_key(tmp_path: Path) -> None:
 
 
 MISTAKES = {
+    "side that is not divisible": ("width: 1001", "width is 1001, but must be divisible by the model's multiple"),
+    "nothing": ("num_frames: 0", "num_frames is 0, but must be at least 1"),
+    "no levels": ("unet: {channel_mult: []}", r"unet: channel_mult is \[\], but must hold"),
+    "groups that do not divide": ("vae: {norm_groups: 7}", r"channel_mult is \d+, but .* norm_groups \(7\)"),
+    "other widths": ("unet: {context_dim: 48}", "unet: context_dim is 48, but must be clip's embed_dim"),
     "unknown key": ("num_framse: 7", r"unknown key 'num_framse'; allowed are .*num_frames"),
     "unknown key within": (
         "unet: {modelchannels: 32}",

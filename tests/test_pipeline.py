@@ -40,6 +40,10 @@ def pipeline(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     checkpoint.unlink()  # half a gigabyte
 
 
+def checkpoint_of(pipeline: Pipeline) -> Path:
+    return Path(str(pipeline.checkpoint_file["path"]))
+
+
 def picture_of(golden: Golden) -> Image.Image:
     """The golden's image in 8 bits."""
     pixels = ((golden["image"][0] + 1) / 2 * 255).round().to(torch.uint8)
@@ -88,7 +92,7 @@ def test_record_makes_the_clip_again(golden: Golden, pipeline: Pipeline, tmp_pat
     given = {**QUICK, **arguments(golden), "elevations_deg": 20.0}
     clip = pipeline(subject(golden), **given, fps=12)
     record = json.loads(json.dumps(clip.record))
-    assert record["checkpoint"]["sha256"] == hashlib.sha256(pipeline.checkpoint_path.read_bytes()).hexdigest()
+    assert record["checkpoint"]["sha256"] == hashlib.sha256(checkpoint_of(pipeline).read_bytes()).hexdigest()
     assert record["output"] == {"frames": 2, "width": 64, "height": 64, "fps": 12}
     assert list(record["stages"]) == ["loading", "fitting", "conditioning", "sampling", "decoding", "watermarking"]
     parameters = record["parameters"]
@@ -145,26 +149,56 @@ def test_large_frames_are_watermarked(golden: Golden, pipeline: Pipeline) -> Non
 
 def test_clip_is_saved_as_a_video(golden: Golden, pipeline: Pipeline, tmp_path: Path) -> None:
     clip = pipeline(subject(golden), **QUICK)
+    (tmp_path / "clip.mp4").write_bytes(b"an earlier one")
     clip.save(tmp_path / "clip.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
     assert read_video(tmp_path / "clip.mp4").shape == clip.frames.shape
 
 
-def test_precision_is_that_of_the_unet_and_the_tower_alone(golden: Golden, pipeline: Pipeline) -> None:
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_precision_is_that_of_the_unet_and_the_tower_alone(
+    golden: Golden, pipeline: Pipeline, precision: str, dtype: torch.dtype
+) -> None:
     half = load(
         pipeline.config.version,
-        checkpoint=pipeline.checkpoint_path,
+        checkpoint=checkpoint_of(pipeline),
         config=pipeline.config_path,
         device="cpu",
-        precision="bf16",
+        precision=precision,
     )
     types = {name: tensor.dtype for name, tensor in half.model.state_dict().items() if not tensor.is_meta}
-    halved = {name.split(".")[0] + "." + name.split(".")[1] for name, kind in types.items() if kind == torch.bfloat16}
+    halved = {name.split(".")[0] + "." + name.split(".")[1] for name, kind in types.items() if kind == dtype}
     assert {name for name in halved if not name.startswith("unet.")} == {"conditioner.clip"}
     assert all(
         kind == torch.float32 for name, kind in types.items() if name.startswith(("first_stage", "conditioner.v"))
     )
     frames, half_frames = (p(subject(golden), **QUICK).frames[0].astype(float) for p in (pipeline, half))
     assert 0 < np.abs(frames - half_frames).mean() < 5
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_other_devices_make_the_golden_clip(golden: Golden, pipeline: Pipeline, device: str) -> None:
+    """Each device draws noise of its own, so only the input's own view can be compared; the rest has to be sound."""
+    if not (torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()):
+        pytest.skip(f"there is no {device}")
+    there = load(
+        pipeline.config.version, checkpoint=checkpoint_of(pipeline), config=pipeline.config_path, device=device
+    )
+    clip = there(subject(golden), **arguments(golden))
+    assert clip.frames.shape == golden["frames"].permute(0, 2, 3, 1).shape
+    assert clip.frames.std() > 1
+    assert np.array_equal(clip.frames, there(subject(golden), **arguments(golden)).frames)
+    stages = clip.record["stages"]
+    assert all(stages[name]["seconds"] > 0 for name in ("sampling", "decoding"))
+
+
+def test_a_note_on_which_side_is_up_holds(golden: Golden, pipeline: Pipeline, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    subject(golden).rotate(90).save(tmp_path / "turned.png", exif=exif)  # what is to be turned by 90 degrees clockwise
+    with Image.open(tmp_path / "turned.png") as turned:
+        clip = pipeline(turned, **QUICK)
+    assert np.array_equal(clip.frames, pipeline(subject(golden), **QUICK).frames)
 
 
 def test_unfit_parameters_are_told(golden: Golden, pipeline: Pipeline) -> None:

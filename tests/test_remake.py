@@ -103,6 +103,24 @@ def test_an_image_from_memory_must_be_given(made, tmp_path):
     assert frames(tmp_path) == frames(made / "out")
 
 
+def test_a_changed_configuration_is_refused(made, tmp_path, capsys):
+    record = json.loads((made / "out" / "photo.json").read_text())
+    record["model"]["guidance"]["max_scale"] = 9.0
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps(record))
+    assert run(sample, ["--from_record", str(path), "--output_folder", str(tmp_path / "out")]) == 2
+    assert "differs in guidance): give the right one with --config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda:1", "fp16"), ("cpu", None), ("mps", None)])
+def test_another_kind_of_device_computes_in_what_suits_it(made, tmp_path, device, precision):
+    record = json.loads((made / "out" / "photo.json").read_text()) | {"device": "cuda", "precision": "fp16"}
+    path = tmp_path / "cuda.json"
+    path.write_text(json.dumps(record))
+    assert parse(["--from_record", str(path)]).precision == "fp16"
+    assert parse(["--from_record", str(path), "--device", device]).precision == precision
+
+
 def test_a_record_of_another_program_is_refused(made, tmp_path):
     record = json.loads((made / "out" / "photo.json").read_text())
     record["parameters"]["loudness"] = 3

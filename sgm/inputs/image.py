@@ -85,7 +85,7 @@ def read_image(path: Path) -> Image.Image:
                 if math.prod(size) > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 file.load()
-                image = to_rgb_or_rgba(_upright(file))
+                image = to_rgb_or_rgba(upright(file))
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path} is too large: images of up to {MAX_PIXELS // 10**6} megapixels are read; make it smaller"
@@ -223,12 +223,18 @@ def _has_image_suffix(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as the camera notes, without that note, so that nothing turns it again."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except SyntaxError:  # damaged EXIF says nothing of the orientation
         return image
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+    if orientation not in UPRIGHT:
+        return image
+    turned = image.transpose(UPRIGHT[orientation])
+    for note in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):  # wherever Pillow looks for it
+        turned.info.pop(note, None)
+    return turned
 
 
 def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgm.errors import UserError
-from sgm.outputs.record import write_record
+from sgm.outputs.record import Stages, write_record
 from sgm.outputs.video import write_frames, write_video
 
 
@@ -43,7 +43,8 @@ def make_output_folder(folder: Path) -> None:
 def save_clip(frames: NDArray[np.uint8], record: Mapping[str, Any], folder: Path, name: str, fps: float) -> ClipPaths:
     """Save a clip as NAME.mp4, NAME/0000.jpg ... and NAME.json in a folder, which is made where it isn't there yet.
 
-    frames: uint8 (T, H, W, 3), RGB. record: as of `build_record`. fps: frames a second.
+    frames: uint8 (T, H, W, 3), RGB. record: as of `build_record`; the file tells of the writing too. fps: frames a
+    second.
     Nothing is overwritten: where any of the three is taken, all three become NAME-1, or NAME-2, and so on. A failure or
     an interruption leaves nothing behind. Raises UserError where name is no plain file name or the folder can't be
     written in.
@@ -52,9 +53,11 @@ def save_clip(frames: NDArray[np.uint8], record: Mapping[str, Any], folder: Path
     make_output_folder(folder)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
         partial = _clip_paths(Path(aside), "clip")
-        write_frames(partial.frames, frames)
-        write_record(partial.record, record)
-        write_video(partial.video, frames, fps)
+        stages = Stages()
+        with stages.measure("writing"):
+            write_frames(partial.frames, frames)
+            write_video(partial.video, frames, fps)
+        write_record(partial.record, {**record, "stages": {**record.get("stages", {}), **stages.measured}})
         return _publish(partial, folder, name)
 
 

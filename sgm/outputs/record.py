@@ -5,7 +5,8 @@ created     when, UTC, ISO 8601
 parameters  every parameter of the run, resolved: no defaults left to look up
 input       path, sha256 (both null where the image came from memory), width, height
 checkpoint  path, sha256
-device, precision
+model       the model's configuration, whole
+device, precision, and device_name, the graphics card's own
 output      frames, width, height, fps
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 packages    versions of Python and of the packages that decide what a clip looks like
@@ -35,6 +36,7 @@ REQUIRED_KEYS: dict[str, tuple[str, ...]] = {
     "parameters": (),
     "input": ("path", "sha256", "width", "height"),
     "checkpoint": ("path", "sha256"),
+    "model": (),
     "output": ("frames", "width", "height", "fps"),
     "packages": (),
     "stages": (),
@@ -44,12 +46,14 @@ REQUIRED_KEYS: dict[str, tuple[str, ...]] = {
 def build_record(
     *,
     parameters: Mapping[str, Any],
-    image_path: Path | None,
+    image_file: Mapping[str, str | None],
     image_size: tuple[int, int],
-    checkpoint_path: Path,
+    checkpoint_file: Mapping[str, str | None],
+    model: Mapping[str, Any],
     frames_shape: tuple[int, ...],
     fps: float,
     device: str,
+    device_name: str | None,
     precision: str,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
@@ -57,18 +61,19 @@ def build_record(
 ) -> dict[str, Any]:
     """The record of one clip, equal to what `read_record` gives once it is written.
 
-    image_path is None for an image that came from memory. image_size: (width, height) of the image as given.
-    frames_shape: (T, H, W, 3). The angles are given for orbits only, one a frame.
-    Takes as long as reading the files once; a checkpoint that hasn't changed is read for the first clip only.
+    image_file, checkpoint_file: as of `describe_file`, when they were read. image_size: (width, height) of the image as
+    given. frames_shape: (T, H, W, 3). The angles are given for orbits only, one a frame.
     """
     frames, height, width = frames_shape[:3]
     record: dict[str, Any] = {
         "program": {"name": "sgm", "version": __version__},
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "parameters": dict(parameters),
-        "input": {**_describe_file(image_path), "width": image_size[0], "height": image_size[1]},
-        "checkpoint": _describe_file(checkpoint_path),
+        "input": {**image_file, "width": image_size[0], "height": image_size[1]},
+        "checkpoint": dict(checkpoint_file),
+        "model": dict(model),
         "device": device,
+        "device_name": device_name,
         "precision": precision,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
         "packages": _package_versions(),
@@ -107,6 +112,13 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal, read piece by piece, once for as long as the file doesn't change."""
     status = path.stat()
     return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+def describe_file(path: Path | None) -> dict[str, str | None]:
+    """A file's absolute path and SHA-256, both None for what came from memory."""
+    if path is None:
+        return {"path": None, "sha256": None}
+    return {"path": str(path.resolve()), "sha256": file_sha256(path)}
 
 
 class Stages:
@@ -155,6 +167,8 @@ def _reset_peak_memory(device: str) -> bool:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         return True
+    if device == "mps":
+        sys.modules["torch"].mps.synchronize()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: 5 resets the peak resident size, see proc(5)
     except OSError:
@@ -168,6 +182,8 @@ def _peak_memory(device: str, reset: bool) -> tuple[str | None, int | None]:
         torch = sys.modules["torch"]
         torch.cuda.synchronize(device)
         return "cuda", torch.cuda.max_memory_allocated(device)
+    if device == "mps":
+        sys.modules["torch"].mps.synchronize()
     if reset:
         status = Path("/proc/self/status").read_text()
         high_water = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
@@ -179,12 +195,6 @@ def _peak_memory(device: str, reset: bool) -> tuple[str | None, int | None]:
         return None, None
     unit = 1 if sys.platform == "darwin" else 1024
     return "resident_since_start", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _describe_file(path: Path | None) -> dict[str, str | None]:
-    if path is None:
-        return {"path": None, "sha256": None}
-    return {"path": str(path.resolve()), "sha256": file_sha256(path)}
 
 
 @cache

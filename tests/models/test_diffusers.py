@@ -238,9 +238,8 @@ def test_encoder_agrees_with_diffusers(model: VideoModel, diffusers_autoencoder:
     images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
     with torch.no_grad():
         theirs = diffusers_autoencoder.encode(images).latent_dist
-    mean, log_variance = model.conditioner.vae.moments(images)
+    mean = model.conditioner.vae.encode(images)
     assert relative_difference(mean, theirs.mean) < 1e-9
-    assert relative_difference(log_variance, theirs.logvar) < 1e-9
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 6])

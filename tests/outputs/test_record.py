@@ -14,7 +14,7 @@ import pytest
 import sgm
 from sgm.errors import UserError
 from sgm.outputs import record as record_module
-from sgm.outputs.record import Stages, build_record, file_sha256, read_record, write_record
+from sgm.outputs.record import Stages, build_record, describe_file, file_sha256, read_record, write_record
 
 
 @pytest.fixture
@@ -29,12 +29,14 @@ def sources(tmp_path):
             "input_path": tmp_path / "photo.png",
             "elevations_deg": (1, 2),
         },
-        "image_path": tmp_path / "photo.png",
+        "image_file": describe_file(tmp_path / "photo.png"),
         "image_size": (640, 480),
-        "checkpoint_path": tmp_path / "tiny.safetensors",
+        "checkpoint_file": describe_file(tmp_path / "tiny.safetensors"),
+        "model": {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": (1, 2)},
         "frames_shape": (2, 128, 192, 3),
         "fps": 6.0,
         "device": "cpu",
+        "device_name": None,
         "precision": "fp32",
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
     }
@@ -56,9 +58,10 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["input"] == {"path": str(tmp_path / "photo.png"), "sha256": digest, "width": 640, "height": 480}
     digest = hashlib.sha256(b"weights" * 1_000_000).hexdigest()
     assert record["checkpoint"] == {"path": str(tmp_path / "tiny.safetensors"), "sha256": digest}
+    assert record["model"] == {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": [1, 2]}
     assert record["output"] == {"frames": 2, "width": 192, "height": 128, "fps": 6.0}
     assert record["stages"] == sources["stages"]
-    assert (record["device"], record["precision"]) == ("cpu", "fp32")
+    assert (record["device"], record["device_name"], record["precision"]) == ("cpu", None, "fp32")
     assert record["packages"]["numpy"] == np.__version__
     assert record["packages"]["python"] == sys.version.split()[0]
     assert "camera" not in record
@@ -68,12 +71,11 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
 
 def test_paths_are_absolute(sources, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    record = build_record(**sources | {"image_path": Path("photo.png")})
-    assert record["input"]["path"] == str(tmp_path / "photo.png")
+    assert describe_file(Path("photo.png"))["path"] == str(tmp_path / "photo.png")
 
 
 def test_an_image_from_memory_has_a_size_only(sources):
-    record = build_record(**sources | {"image_path": None})
+    record = build_record(**sources | {"image_file": describe_file(None)})
     assert record["input"] == {"path": None, "sha256": None, "width": 640, "height": 480}
 
 
