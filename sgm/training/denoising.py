@@ -51,7 +51,9 @@ class DenoisingObjective:
             excerpt = draw(clip, config.frames_per_clip, rng)
             dropped = bool(rng.uniform() < CONDITION_DROPOUT)
             picture = clip.frames[excerpt.input_frame]
-            conditioning = self.conditions(picture, excerpt.scalars, self._cond_aug(rng), generator)
+            conditioning = self.conditions(
+                picture, excerpt.scalars, config.frames_per_clip, self._cond_aug(rng), generator
+            )
             conditions.append(conditioning.unconditional() if dropped else conditioning)
             latents.append(clean[excerpt.frames])
         clean = torch.cat(latents).to(self.device)
@@ -67,17 +69,17 @@ class DenoisingObjective:
         self,
         picture: NDArray[np.uint8],
         scalars: Mapping[str, float | tuple[float, ...]],
+        num_frames: int,
         cond_aug: float,
         generator: torch.Generator,
-        num_frames: int | None = None,
     ) -> Conditioning:
-        """The conditions of `num_frames` frames, as many as a step's clips have if not given."""
+        """The conditions of one clip of `num_frames` frames."""
         image = to_tensor(picture[None]).to(self.device)
         noise = torch.randn(image.shape, generator=generator, device=self.device)
         values: Mapping[str, Tensor | float] = {
             name: torch.tensor(value, device=self.device) for name, value in scalars.items()
         }
-        return self.model.conditioner(image, noise, cond_aug, values, num_frames or self.config.frames_per_clip)
+        return self.model.conditioner(image, noise, cond_aug, values, num_frames)
 
     @torch.no_grad()
     def sheet(self) -> Tensor:
@@ -92,7 +94,7 @@ class DenoisingObjective:
             generator = torch.Generator(self.device).manual_seed(number)
             frames = len(clip.frames)
             picture = clip.frames[clip.input_frame]
-            conditioning = self.conditions(picture, clip.scalars, config.cond_aug, generator, frames)
+            conditioning = self.conditions(picture, clip.scalars, frames, config.cond_aug, generator)
             shape = (frames, config.vae.latent_channels, *(self.config.size // config.latent_factor,) * 2)
             noise = torch.randn(shape, generator=generator, device=self.device)
             latents = sample_latents(self.model.unet, conditioning, noise, config.guidance, config.num_steps)
