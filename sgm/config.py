@@ -164,10 +164,12 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
         if not levels or min(levels) < 1:
             yield f"{name}: channel_mult is {list(levels)}, but must hold at least one number, each at least 1"
             return
-    unet_widths = {unet.model_channels * mult for mult in unet.channel_mult}
+    unet_widths = [unet.model_channels * mult for mult in unet.channel_mult]
+    last = len(unet_widths) - 1  # its width is the middle's too, which has attention always
+    attending = [width for level, width in enumerate(unet_widths) if level in unet.attention_levels or level == last]
     divisible = [
         *(("unet: model_channels * channel_mult", width, "norm_groups", unet.norm_groups) for width in unet_widths),
-        *(("unet: model_channels * channel_mult", width, "head_channels", unet.head_channels) for width in unet_widths),
+        *(("unet: model_channels * channel_mult", width, "head_channels", unet.head_channels) for width in attending),
         *(
             ("vae: base_channels * channel_mult", vae.base_channels * mult, "norm_groups", vae.norm_groups)
             for mult in vae.channel_mult

@@ -177,8 +177,8 @@ def test_precision_is_that_of_the_unet_and_the_tower_alone(
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_other_devices_make_the_golden_clip(golden: Golden, pipeline: Pipeline, device: str) -> None:
-    """Each device draws noise of its own, so only the input's own view can be compared; the rest has to be sound."""
+def test_other_devices_make_a_clip_that_can_be_made_again(golden: Golden, pipeline: Pipeline, device: str) -> None:
+    """In half precision on cuda. Each device draws noise of its own, so its clip is not the processor's."""
     if not (torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()):
         pytest.skip(f"there is no {device}")
     there = load(
