@@ -111,9 +111,12 @@ def _read_name(value: Any) -> str:
 
 
 def _read_path(value: Any) -> Path:
-    if not str(value):
+    if not str(value) or "\0" in str(value):
         raise ValueError
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # ~name of nobody
+        return Path(value)
 
 
 def _read_angles(value: Any) -> float | tuple[float, ...]:

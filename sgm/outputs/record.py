@@ -7,8 +7,9 @@ input       path, sha256 (both null where the image came from memory), width, he
 checkpoint  path, sha256
 model       the model's configuration, whole
 device, precision, and device_name, the graphics card's own
-output      frames, width, height, fps
+output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
+files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
 stages      for each stage: seconds, peak_memory_bytes, memory (see `Stages`)
 """
