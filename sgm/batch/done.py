@@ -104,9 +104,9 @@ def _with_size(sampling: SamplingParameters, model: ModelConfig, image_size: Any
     """The parameters as a record has them, with the size that follows from the image's; None where none can."""
     try:
         width, height = fitted_size(image_size, model, sampling)
+        return replace(sampling, width=width, height=height)
     except (UserError, TypeError, ZeroDivisionError):  # the recorded size is not that of an image
         return None
-    return replace(sampling, width=width, height=height)
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from PIL import Image
 
-from ..errors import UserError, in_one_line, is_out_of_memory
+from ..errors import in_one_line, is_out_of_memory
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
 from ..outputs.publishing import workplace
@@ -109,9 +109,9 @@ def _trying_twice(work: Callable[[], T], say: Callable[[str], object]) -> T:
 
 
 def _may_pass(error: Exception) -> bool:
-    if isinstance(error, UserError):
-        return False
-    return is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in TRANSIENT)
+    reasons = (error, error.__cause__)  # a UserError may tell of an OSError
+    transient = any(isinstance(reason, OSError) and reason.errno in TRANSIENT for reason in reasons)
+    return transient or is_out_of_memory(error)
 
 
 def _free_memory() -> None:
