@@ -116,7 +116,7 @@ def _read_path(value: Any) -> Path:
     return Path(value).expanduser()
 
 
-def _read_angles(value: Any) -> float | tuple[float, ...]:
+def _read_numbers(value: Any) -> float | tuple[float, ...]:
     """A number as it is; a list, or its text with or without brackets, as a tuple."""
     if isinstance(value, str):
         text = value.strip()
@@ -125,11 +125,18 @@ def _read_angles(value: Any) -> float | tuple[float, ...]:
         elif "," in text:
             value = text.split(",")
     if isinstance(value, Iterable) and not isinstance(value, str):
-        angles = tuple(_read_number(angle) for angle in value)
-        if not angles:
+        numbers = tuple(_read_number(number) for number in value)
+        if not numbers:
             raise ValueError
-        return angles
+        return numbers
     return _read_number(value)
+
+
+def _read_interval(value: Any) -> tuple[float, ...]:
+    interval = _read_numbers(value)
+    if not isinstance(interval, tuple) or len(interval) != 2 or interval[0] > interval[1]:
+        raise ValueError
+    return interval
 
 
 WHOLE = Kind(_read_whole, "a whole number", "N")
@@ -137,4 +144,5 @@ NUMBER = Kind(_read_number, "a number", "X")
 TRUTH = Kind(_read_truth, "true or false", "true|false")
 NAME = Kind(_read_name, "a name", "NAME")
 PATH = Kind(_read_path, "a path", "PATH")
-ANGLES = Kind(_read_angles, "one number, or a list such as [10,20,10], of degrees", "DEGREES")
+INTERVAL = Kind(_read_interval, "two numbers, the lower one first, such as [0.1,100]", "LOW,HIGH")
+ANGLES = Kind(_read_numbers, "one number, or a list such as [10,20,10], of degrees", "DEGREES")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .checkpoint import load_model
 from .config import ModelConfig, load_config
-from .denoiser import sample_latents
+from .denoiser import Solver, sample_latents
 from .errors import UserError
 from .fitting import fit
 from .inputs.image import image_to_tensor, upright
@@ -186,7 +186,6 @@ class Pipeline:
             stages: told the seconds and the memory that the steps take.
         """
         assert parameters.num_frames is not None
-        assert parameters.num_steps is not None
         image = image.to(self.device)
         # 1. Draw all of the clip's noise, in the released sampler's order.
         image_noise, start_noise = self._draw_noise(image, parameters.num_frames, parameters.seed)
@@ -195,7 +194,7 @@ class Pipeline:
             conditioning = self._condition(image, image_noise, parameters)
         # 3. Turn noise into the clip's latents, step by step.
         with stages.measure("sampling"):
-            latents = self._sample(conditioning, start_noise, parameters.num_steps)
+            latents = self._sample(conditioning, start_noise, parameters)
         # 4. Turn latents into frames.
         with stages.measure("decoding"):
             frames = self._decode(latents, parameters.decoding_t)
@@ -224,9 +223,10 @@ class Pipeline:
             values["azimuth_rad"] = torch.tensor(orbit.azimuths_rad)
         return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
 
-    def _sample(self, conditioning: Conditioning, noise: Tensor, num_steps: int) -> Tensor:
+    def _sample(self, conditioning: Conditioning, noise: Tensor, parameters: SamplingParameters) -> Tensor:
+        solver = Solver(**{field.name: getattr(parameters, field.name) for field in fields(Solver)})
         track = partial(self.progress.track, "sampling")
-        return sample_latents(self.model.unet, conditioning, noise, self.config.guidance, num_steps, track)
+        return sample_latents(self.model.unet, conditioning, noise, self.config.guidance, solver, track=track)
 
     def _decode(self, latents: Tensor, decoding_t: int) -> Tensor:
         """Frames (t, 3, H, W), about [-1, 1], on the CPU; decoded `decoding_t` at a time, each chunk by itself."""

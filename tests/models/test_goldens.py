@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sgm.denoiser import guided_denoiser
+from sgm.denoiser import Solver, make_denoiser
 from sgm.diffusion.guidance import guidance_scales
 from sgm.diffusion.sampler import sample_euler
 from sgm.diffusion.schedule import karras_sigmas
@@ -67,7 +67,7 @@ def test_one_call_of_the_unet(golden: Golden, model: VideoModel) -> None:
 
 def test_sampler_from_noise_to_latents(golden: Golden, model: VideoModel) -> None:
     conditions = Conditioning(golden["cond_crossattn"], golden["cond_concat"], golden["cond_vector"])
-    denoiser = guided_denoiser(model.unet, conditions, golden["guidance_scale"])
+    denoiser = make_denoiser(model.unet, conditions, golden["guidance_scale"], Solver(golden.config.num_steps))
     assert relative_error(sample_euler(denoiser, golden["noise"], golden["sigmas"]), golden["latents"]) < TOLERANCE
 
 
