@@ -44,10 +44,13 @@ def sample(request: Request) -> int:
         config=request.config,
         device=request.device,
         precision=request.precision,
+        memory=request.memory,
         progress=progress,
     )
     if request.device is None and pipeline.device.type != "cuda":
         progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
+    if request.memory == "auto" and pipeline.placement.name != "high":
+        progress.say(f"little memory is free: going on with --memory {pipeline.placement.name}")
     skipped = 0
     for path in images:
         start = time.monotonic()

@@ -5,14 +5,13 @@ The request checks names and values; the work starts after it, so that no mistak
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
 from .config import load_config
-from .errors import UserError
+from .errors import UserError, is_out_of_memory
 from .flags import read_flags
 from .parameter import PATH, Parameter, parameters_of
 from .request import Request, SamplingParameters, ignored_parameters, make_request
@@ -114,10 +113,9 @@ def _tell(line: str, exit_code: int, verbose: bool) -> int:
 
 
 def _unforeseen(error: Exception, verbose: bool) -> str:
-    # torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
+    if is_out_of_memory(error):
         return (
-            "the memory does not suffice: try --decoding_t 1, --precision fp16, fewer --num_frames,"
+            "the memory does not suffice: try --memory lowest, --decoding_t 1, --precision fp16, fewer --num_frames,"
             " or a smaller --width and --height"
         )
     if isinstance(error, OSError):

@@ -127,6 +127,13 @@ class SamplingParameters:
         low=1,
         high=1024,
     )
+    decode: str = parameter(
+        "chunked",
+        NAME,
+        "Whether each decoding_t frames are decoded by themselves (chunked, as released), or all frames with knowledge"
+        " of each other, without seams between chunks (seamless).",
+        choices=("chunked", "seamless"),
+    )
     elevations_deg: float | tuple[float, ...] = parameter(
         10.0,
         ANGLES,
@@ -264,6 +271,14 @@ class Request:
         " memory of fp32. Decoding, which needs the most, is always in fp32.",
         choices=("fp16", "bf16", "fp32"),
         default_text="what suits the device",
+    )
+    memory: str = parameter(
+        "auto",
+        NAME,
+        "How much memory to use, for the same clip: high is the quickest; low does more things one after another, and"
+        " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
+        " room for.",
+        choices=("auto", "high", "low", "lowest"),
     )
     checkpoint: Path | None = parameter(
         None,

@@ -1,9 +1,9 @@
 """The decoder on clips of any length, in little memory, with the result of decoding all frames at once.
 
-Most of the temporal decoder looks at each frame by itself; the rest, its temporal layers, looks at each pixel by itself,
-but for the mean and variance of its normalisations. So the clip goes through the decoder layer by layer, either a few
-frames at a time or a few rows of all frames at a time. Between layers it may be kept in another memory than it is
-computed in: one activation of each frame, not more.
+Most of the temporal decoder looks at each frame by itself. The rest, its temporal layers, looks at each pixel by
+itself, but for the mean and variance of its normalisations. So the clip goes through it layer by layer, a few frames
+at a time or a few rows of all frames at a time. Between layers it may be kept in another memory than it is computed
+in: one activation of each frame, not more.
 """
 
 from __future__ import annotations

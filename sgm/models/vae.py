@@ -182,8 +182,10 @@ class Decoder(nn.Module):
 
     def layers(self) -> Iterator[nn.Module]:
         """What runs between the first convolution and the last normalisation, in order."""
-        for stage in (self.mid, *reversed(self.up)):
-            yield from stage.layers()
+        yield from self.mid.layers()
+        for level in reversed(self.up):
+            assert isinstance(level, Level)
+            yield from level.layers()
 
 
 class FinalConv(Conv3x3):
@@ -232,10 +234,6 @@ class Autoencoder(nn.Module):
         """What the decoder itself takes, for scaled latents (n, latent_channels, h, w)."""
         latents = latents / self.scale_factor
         return latents if self.post_quant_conv is None else self.post_quant_conv(latents)
-
-    def decode_in_chunks(self, latents: Tensor, chunk: int) -> Iterator[Tensor]:
-        """Images of one clip's latents, `chunk` consecutive frames at a time; a chunk knows only itself."""
-        return (self.decode(part, len(part)) for part in latents.split(chunk))
 
 
 def is_temporal(name: str) -> bool:

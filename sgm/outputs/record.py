@@ -6,7 +6,7 @@ parameters  every parameter of the run, resolved: no defaults left to look up
 input       path, sha256 (both null where the image came from memory), width, height
 checkpoint  path, sha256
 model       the model's configuration, whole
-device, precision, and device_name, the graphics card's own
+device, precision, memory (the mode), and device_name, the graphics card's own
 output      frames, width, height, fps
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 packages    versions of Python and of the packages that decide what a clip looks like
@@ -55,6 +55,7 @@ def build_record(
     device: str,
     device_name: str | None,
     precision: str,
+    memory: str,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
     azimuths_deg: Sequence[float] | None = None,
@@ -75,6 +76,7 @@ def build_record(
         "device": device,
         "device_name": device_name,
         "precision": precision,
+        "memory": memory,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
         "packages": _package_versions(),
         "stages": {name: dict(stage) for name, stage in stages.items()},
