@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from sgm.checkpoint.finding import find_checkpoint
 from sgm.command_line import run
 from sgm.errors import UserError
 from sgm.fitting import fit
@@ -13,22 +14,15 @@ from sgm.outputs.clip_files import make_output_folder, save_clip
 from sgm.progress import Progress
 from sgm.remake import check_unchanged
 from sgm.request import Request
-from sgm.versions import find_checkpoint
 
 
 def sample(request: Request) -> int:
     """Make a clip from every image that is asked for. Returns 0, or 1 where an image of a folder had to be skipped."""
     progress = Progress()
+    checkpoint = find_checkpoint(request.version, request.checkpoint, download=request.download)
     if request.from_record is not None:
-        recorded_checkpoint = request.checkpoint or find_checkpoint(request.version)
-        check_unchanged(
-            request.from_record,
-            image_path=request.input_path,
-            checkpoint_path=recorded_checkpoint,
-            model=request.model,
-        )
+        check_unchanged(request.from_record, image_path=request.input_path, checkpoint=checkpoint, model=request.model)
     images = find_images(request.input_path)
-    checkpoint = find_checkpoint(request.version, request.checkpoint)
     in_folder = request.input_path.is_dir()
     picture = None
     if not in_folder:  # what is wrong with a single image is told before the model is loaded

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .checkpoint import load_model
+from .checkpoint.files import Checkpoint
+from .checkpoint.finding import find_checkpoint
+from .checkpoint.loading import load_model
 from .config import ModelConfig, load_config
 from .decoding import decode
 from .denoiser import Solver, sample_latents
@@ -33,7 +35,6 @@ from .parameter import parameters_of
 from .placement import Placement, weights_device
 from .progress import Progress
 from .request import Request, SamplingParameters
-from .versions import find_checkpoint
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -60,7 +61,8 @@ class Clip:
 def load(
     version: str = "svd_xt",
     *,
-    checkpoint: Path | str | None = None,
+    checkpoint: Checkpoint | Path | str | None = None,
+    download: bool = False,
     config: Path | str | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -71,7 +73,9 @@ def load(
 
     Args:
         version: one of the names in `configs/`, such as "svd_xt", "sv3d_p" or "svd_tiny".
-        checkpoint: the file with the weights; by default `checkpoints/<version>.safetensors` of the project.
+        checkpoint: the weights: a file, a folder of diffusers' layout, a repository `owner/name[@revision]` of
+            huggingface.co, or what `find_checkpoint` has found already; by default the version's own.
+        download: whether weights that are not there may be fetched from the repository.
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
@@ -85,24 +89,24 @@ def load(
     progress = progress or Progress()
     config_path = Path(config).expanduser().resolve() if config else None
     model_config = load_config(version, config_path)
-    checkpoint_path = find_checkpoint(version, Path(checkpoint).expanduser() if checkpoint else None)
+    found = find_checkpoint(version, checkpoint, download=download)
     torch_device = choose_device(device)
     precision = choose_precision(precision, torch_device)
     memory = choose_memory(memory, model_config, torch_device, PRECISIONS[precision])
     stages = Stages(str(torch_device))
     with stages.measure("loading"):
         with progress.stage("hashing", total=1, unit="file"):
-            checkpoint_file = describe_file(checkpoint_path)
+            checkpoint_files = found.describe()
         model = load_model(
             model_config,
-            checkpoint_path,
+            found.path,
             device=weights_device(MEMORY_MODES[memory], torch_device),
             dtype=PRECISIONS[precision],
             track=partial(progress.track, "loading", unit="tensor"),
         )
         placement = Placement(model, torch_device, memory)
     return Pipeline(
-        model, placement, precision, progress, checkpoint_file, config_path=config_path, loading=stages.measured
+        model, placement, precision, progress, checkpoint_files, config_path=config_path, loading=stages.measured
     )
 
 
@@ -110,7 +114,7 @@ def load(
 class Pipeline:
     """A loaded model that makes clips.
 
-    The files (see `describe_file`), and what loading took (see `Stages`), are for the clips' records; without a
+    The files (see `Checkpoint.describe`), and what loading took (see `Stages`), are for the clips' records; without a
     config_path the configuration is the version's own.
     """
 
@@ -118,7 +122,7 @@ class Pipeline:
     placement: Placement
     precision: str
     progress: Progress
-    checkpoint_file: Mapping[str, str | None]
+    checkpoint_files: Mapping[str, Any]
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -174,7 +178,7 @@ class Pipeline:
             parameters={"version": self.config.version, "config": self.config_path, **vars(parameters)},
             image_file=image_file,
             image_size=image.size,
-            checkpoint_file=self.checkpoint_file,
+            checkpoint_files=self.checkpoint_files,
             model=asdict(self.config),
             frames_shape=marked.shape,
             fps=fps,

@@ -283,8 +283,15 @@ class Request:
     checkpoint: Path | None = parameter(
         None,
         PATH,
-        "The .safetensors file with the model's weights.",
-        default_text="checkpoints/VERSION.safetensors of the project",
+        "The model's weights: a .safetensors file, a folder of diffusers' layout, or OWNER/NAME[@REVISION] of"
+        " huggingface.co, which is looked for in its cache.",
+        default_text="checkpoints/VERSION.safetensors of the project, else the version's own repository",
+    )
+    download: bool = parameter(
+        False,
+        TRUTH,
+        "Fetch weights that are not there from their repository on huggingface.co. Nothing is fetched without this.",
+        default_text="no",
     )
     config: Path | None = parameter(
         None,
@@ -295,9 +302,9 @@ class Request:
     from_record: Path | None = parameter(
         None,
         PATH,
-        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, device (another kind"
-        " draws other noise, in the precision that suits it) and, where the files have moved, input_path, checkpoint"
-        " and config may be given.",
+        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, download, device"
+        " (another kind draws other noise, in the precision that suits it) and, where the files have moved, input_path,"
+        " checkpoint and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(

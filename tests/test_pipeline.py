@@ -41,7 +41,7 @@ def pipeline(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def checkpoint_of(pipeline: Pipeline) -> Path:
-    return Path(str(pipeline.checkpoint_file["path"]))
+    return Path(str(pipeline.checkpoint_files["path"]))
 
 
 def picture_of(golden: Golden) -> Image.Image:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..checkpoint.finding import find_checkpoint
 from ..errors import UserError
 from ..flags import help_of, read_request
-from ..outputs.record import file_sha256
 from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
 from ..progress import Progress
 from ..request import DEVICE
-from ..versions import RELEASES, find_checkpoint
+from ..versions import RELEASES
 from .report import check_can_write, write_json
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
@@ -127,7 +127,7 @@ def run(request: EvaluationRequest) -> None:
         report = evaluate_scenes(generate, reconstruct, config, request.num_pictures, partial(track, "clips"))
     made_with = {
         "version": request.version,
-        "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
+        "checkpoint": checkpoint.describe(),
         "num_steps": request.num_steps or config.num_steps,
         "device": str(pipeline.device),
         "precision": pipeline.precision,

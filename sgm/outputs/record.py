@@ -4,7 +4,8 @@ program     name, version
 created     when, UTC, ISO 8601
 parameters  every parameter of the run, resolved: no defaults left to look up
 input       path, sha256 (both null where the image came from memory), width, height
-checkpoint  path, sha256
+checkpoint  path, sha256 (of a folder that of each file that was read), and for weights from a repository of
+            huggingface.co repository, revision (the commit)
 model       the model's configuration, whole
 device, precision, memory (the mode), and device_name, the graphics card's own
 output      frames, width, height, fps
@@ -48,7 +49,7 @@ def build_record(
     parameters: Mapping[str, Any],
     image_file: Mapping[str, str | None],
     image_size: tuple[int, int],
-    checkpoint_file: Mapping[str, str | None],
+    checkpoint_files: Mapping[str, Any],
     model: Mapping[str, Any],
     frames_shape: tuple[int, ...],
     fps: float,
@@ -62,8 +63,9 @@ def build_record(
 ) -> dict[str, Any]:
     """The record of one clip, equal to what `read_record` gives once it is written.
 
-    image_file, checkpoint_file: as of `describe_file`, when they were read. image_size: (width, height) of the image as
-    given. frames_shape: (T, H, W, 3). The angles are given for orbits only, one a frame.
+    image_file: as of `describe_file`; checkpoint_files: what the checkpoint section holds. image_size:
+    (width, height) of the image as given. frames_shape: (T, H, W, 3). The angles are given for orbits only, one a
+    frame.
     """
     frames, height, width = frames_shape[:3]
     record: dict[str, Any] = {
@@ -71,7 +73,7 @@ def build_record(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "parameters": dict(parameters),
         "input": {**image_file, "width": image_size[0], "height": image_size[1]},
-        "checkpoint": dict(checkpoint_file),
+        "checkpoint": dict(checkpoint_files),
         "model": dict(model),
         "device": device,
         "device_name": device_name,

@@ -31,7 +31,7 @@ def sources(tmp_path):
         },
         "image_file": describe_file(tmp_path / "photo.png"),
         "image_size": (640, 480),
-        "checkpoint_file": describe_file(tmp_path / "tiny.safetensors"),
+        "checkpoint_files": describe_file(tmp_path / "tiny.safetensors"),
         "model": {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": (1, 2)},
         "frames_shape": (2, 128, 192, 3),
         "fps": 6.0,
