@@ -39,6 +39,7 @@ def sample(request: Request) -> int:
         device=request.device,
         precision=request.precision,
         memory=request.memory,
+        compiled=request.compile,
         progress=progress,
     )
     if request.device is None and pipeline.device.type != "cuda":

@@ -17,6 +17,7 @@ from torch import Tensor
 from .checkpoint.files import Checkpoint
 from .checkpoint.finding import find_checkpoint
 from .checkpoint.loading import load_model
+from .compilation import compile_blocks
 from .config import ModelConfig, load_config
 from .decoding import decode
 from .denoiser import Solver, sample_latents
@@ -67,6 +68,7 @@ def load(
     device: str | None = None,
     precision: str | None = None,
     memory: str = "auto",
+    compiled: bool = False,
     progress: Progress | None = None,
 ) -> Pipeline:
     """A version of the model with its weights, ready to be called on images.
@@ -80,6 +82,7 @@ def load(
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
         memory: "high", "low", "lowest" (see `sgm.memory.MEMORY_MODES`), or "auto", the first that there is room for.
+        compiled: whether the UNet's blocks are compiled, at their first call for each size.
         progress: draws the bars; by default on stderr, where that is a terminal.
 
     Raises:
@@ -105,6 +108,8 @@ def load(
             track=partial(progress.track, "loading", unit="tensor"),
         )
         placement = Placement(model, torch_device, memory)
+        if compiled:
+            compile_blocks(model.unet)
     return Pipeline(
         model, placement, precision, progress, checkpoint_files, config_path=config_path, loading=stages.measured
     )

@@ -280,6 +280,12 @@ class Request:
         " room for.",
         choices=("auto", "high", "low", "lowest"),
     )
+    compile: bool = parameter(
+        False,
+        TRUTH,
+        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
+        default_text="no",
+    )
     checkpoint: Path | None = parameter(
         None,
         PATH,

@@ -80,7 +80,7 @@ def build_record(
         "precision": precision,
         "memory": memory,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
-        "packages": _package_versions(),
+        "packages": package_versions(),
         "stages": {name: dict(stage) for name, stage in stages.items()},
     }
     if elevations_deg is not None or azimuths_deg is not None:
@@ -211,7 +211,7 @@ def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
     return digest.hexdigest()
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of those of PACKAGES that are installed."""
     versions = {package: _version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **{name: found for name, found in versions.items() if found}}
