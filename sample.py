@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sgm.batch.items import is_single, plan_items
 from sgm.batch.make import make_clip
 from sgm.batch.report import clip_line
 from sgm.batch.run import run_batch
+from sgm.checkpoint.finding import find_checkpoint
 from sgm.command_line import run
 from sgm.fitting import fit
 from sgm.inputs.image import read_image
@@ -18,7 +20,6 @@ from sgm.outputs.publishing import clear_leftovers, workplace
 from sgm.progress import Progress
 from sgm.remake import check_unchanged
 from sgm.request import Request
-from sgm.versions import find_checkpoint
 
 if TYPE_CHECKING:
     from sgm.pipeline import Pipeline
@@ -27,16 +28,12 @@ if TYPE_CHECKING:
 def sample(request: Request) -> int:
     """Make the clips that are asked for. Returns 0, or 1 where some of a batch could not be made."""
     progress = Progress()
+    find_weights = partial(find_checkpoint, request.version, request.checkpoint, download=request.download)
     if request.from_record is not None:
-        recorded_checkpoint = request.checkpoint or find_checkpoint(request.version)
-        check_unchanged(
-            request.from_record,
-            image_path=request.input_path,
-            checkpoint_path=recorded_checkpoint,
-            model=request.model,
-        )
-    items = plan_items(request, warn=progress.say)
-    checkpoint = find_checkpoint(request.version, request.checkpoint)
+        image_path, checkpoint = request.input_path, find_weights()
+        check_unchanged(request.from_record, image_path=image_path, checkpoint=checkpoint, model=request.model)
+    items = plan_items(request, warn=progress.say)  # a list's mistakes are told before anything is fetched
+    checkpoint = find_weights()
 
     def load_pipeline() -> Pipeline:
         from sgm.pipeline import load  # only now: torch takes seconds to import
@@ -47,10 +44,14 @@ def sample(request: Request) -> int:
             config=request.config,
             device=request.device,
             precision=request.precision,
+            memory=request.memory,
+            compiled=request.compile,
             progress=progress,
         )
         if request.device is None and pipeline.device.type != "cuda":
             progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
+        if request.memory == "auto" and pipeline.placement.name != "high":
+            progress.say(f"little memory is free: going on with --memory {pipeline.placement.name}")
         return pipeline
 
     if not is_single(request):

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend, and how any other error is told in a line."""
+"""What a user can mend, what a machine lacks, and how any error is told in a line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ class UserError(ValueError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the memory of processor or graphics card did not suffice."""
-    # torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
+    """Whether an error says that memory did not suffice.
+
+    torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
+    """
     return isinstance(error, MemoryError) or bool(re.search("out of memory|can't allocate memory", str(error)))
 
 
@@ -24,7 +26,7 @@ def in_one_line(error: Exception) -> str:
         return str(error)
     if is_out_of_memory(error):
         return (
-            "the memory does not suffice: try --decoding_t 1, --precision fp16, fewer --num_frames,"
+            "the memory does not suffice: try --memory lowest, --decoding_t 1, --precision fp16, fewer --num_frames,"
             " or a smaller --width and --height"
         )
     if isinstance(error, OSError):

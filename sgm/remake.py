@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .checkpoint.files import Checkpoint
 from .config import ModelConfig
 from .errors import UserError
 from .outputs.record import file_sha256, read_record
 
 # What may be given beside a record: nothing that changes the clip, but for the device's own noise and rounding.
-MAY_DIFFER = ("output_folder", "device", "verbose", "input_path", "checkpoint", "config")
+MAY_DIFFER = ("output_folder", "device", "verbose", "input_path", "checkpoint", "download", "config")
 
 
 def kind_of_device(device: str | None) -> str | None:
@@ -26,14 +27,14 @@ def recorded_parameters(record_path: Path) -> dict[str, Any]:
     return {
         **record["parameters"],
         "input_path": record["input"]["path"],
-        "checkpoint": record["checkpoint"]["path"],
+        "checkpoint": _checkpoint_address(record["checkpoint"]),
         "device": record.get("device"),
         "precision": record.get("precision"),
         **{name: record["output"][name] for name in ("fps", "formats", "quality") if name in record["output"]},
     }
 
 
-def check_unchanged(record_path: Path, *, image_path: Path, checkpoint_path: Path, model: ModelConfig) -> None:
+def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoint, model: ModelConfig) -> None:
     """Compare image, weights and the model's configuration with the record's. Raises UserError naming what differs."""
     record = read_record(record_path)
     now = json.loads(json.dumps(asdict(model)))
@@ -42,15 +43,26 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint_path: Pat
             f"the configuration of {model.version} is not the one of {record_path} (it differs in"
             f" {', '.join(changed)}): give the right one with --config"
         )
-    for flag, section, path in (
-        ("--input_path", "input", image_path),
-        ("--checkpoint", "checkpoint", checkpoint_path),
-    ):
-        if not path.is_file():
-            raise UserError(f"{record_path} needs the file {path}, which is not there: give its new place with {flag}")
-        recorded = record[section]["sha256"]
-        if recorded is not None and file_sha256(path) != recorded:
-            raise UserError(
-                f"{path} is not the file that the clip of {record_path} was made from (its SHA-256 differs):"
-                f" give the right one with {flag}"
-            )
+    if not image_path.is_file():
+        raise UserError(
+            f"{record_path} needs the file {image_path}, which is not there: give its new place with --input_path"
+        )
+    image_sha256 = record["input"]["sha256"]
+    if image_sha256 is not None and file_sha256(image_path) != image_sha256:
+        raise _not_the_same(image_path, record_path, "--input_path")
+    if checkpoint.describe()["sha256"] != record["checkpoint"]["sha256"]:
+        raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
+
+
+def _checkpoint_address(recorded: dict[str, Any]) -> str:
+    """Where the recorded weights are: the commit of the repository that they came from, or their path."""
+    if "repository" in recorded:
+        return f"{recorded['repository']}@{recorded['revision']}"
+    return str(recorded["path"])
+
+
+def _not_the_same(path: Path, record_path: Path, flag: str) -> UserError:
+    return UserError(
+        f"{path} is not what the clip of {record_path} was made from (its SHA-256 differs):"
+        f" give the right one with {flag}"
+    )

@@ -17,7 +17,8 @@ from .errors import UserError
 from .inputs.image import MAX_OUTPUT_SIDE, fit_size
 from .inputs.orbit import make_orbit
 from .outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
-from .parameter import ANGLES, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
+from .parameter import ANGLES, INTERVAL, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
+from .presets import PRESETS
 from .remake import MAY_DIFFER, kind_of_device, recorded_parameters
 from .versions import RELEASES, did_you_mean
 
@@ -62,7 +63,48 @@ class SamplingParameters:
         "How many denoising steps to take: more are slower and, up to a point, finer.",
         low=1,
         high=1000,
-        default_text="the version's own",
+        default_text="the version's own, or the preset's share of them",
+    )
+    preset: str = parameter(
+        "exact",
+        NAME,
+        "How far to trade fidelity for speed: it sets the steps, the schedule, the sampler and the cache, unless these"
+        " are given. exact is the released sampler; balanced takes half the time, fast a sixth to a fourth.",
+        choices=tuple(PRESETS),
+    )
+    schedule: str | None = parameter(
+        None,
+        NAME,
+        "Which noise levels the steps visit: karras (the released sampler's), or ays (Align Your Steps), better for"
+        " about 15 steps or fewer.",
+        choices=("karras", "ays"),
+        default_text="the preset's: karras in exact",
+    )
+    sampler: str | None = parameter(
+        None,
+        NAME,
+        "How a step is taken: euler (the released sampler), heun (finer, two calls of the network a step) or dpmpp_2m"
+        " (finer for one call).",
+        choices=("euler", "heun", "dpmpp_2m"),
+        default_text="the preset's: euler in exact",
+    )
+    guidance_interval: tuple[float, float] | None = parameter(
+        None,
+        INTERVAL,
+        "The lowest and the highest noise level (0 to 700) at which guidance is computed: a step outside takes half"
+        " the time.",
+        low=0,
+        high=1000,
+        default_text="all",
+    )
+    cache_interval: int | None = parameter(
+        None,
+        WHOLE,
+        "Compute the network's deep layers at every so-manieth step only, and keep what they gave for those between:"
+        " quicker, and further from the exact clip.",
+        low=1,
+        high=100,
+        default_text="the preset's: 1, each step, in exact",
     )
     fps_id: int = parameter(
         6,
@@ -94,6 +136,13 @@ class SamplingParameters:
         "How many frames to decode at a time: fewer need less memory; 1 needs the least and may flicker.",
         low=1,
         high=1024,
+    )
+    decode: str = parameter(
+        "chunked",
+        NAME,
+        "Whether each decoding_t frames are decoded by themselves (chunked, as released), or all frames with knowledge"
+        " of each other, without seams between chunks (seamless).",
+        choices=("chunked", "seamless"),
     )
     elevations_deg: float | tuple[float, ...] = parameter(
         10.0,
@@ -149,10 +198,14 @@ class SamplingParameters:
         trained_size = (config.width, config.height)
         sides = (self.width or config.width, self.height or config.height)
         fit_size(trained_size, trained_size, config.size_multiple, *sides)
+        preset = PRESETS[self.preset]
         resolved = replace(
             self,
             num_frames=self.num_frames or config.num_frames,
-            num_steps=self.num_steps or config.num_steps,
+            num_steps=self.num_steps or preset.num_steps(config.num_steps),
+            schedule=self.schedule or preset.schedule,
+            sampler=self.sampler or preset.sampler,
+            cache_interval=self.cache_interval or preset.cache_interval,
             cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
         )
         if config.family == "sv3d":
@@ -188,7 +241,8 @@ def ignored_parameters(config: ModelConfig) -> dict[str, str]:
 class Request:
     """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
 
-    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version. Raises
+    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version; `asked` is the
+    sampling as it was given. Raises
     UserError for anything that is wrong with the values; whether the files exist is for their readers to say.
     """
 
@@ -251,11 +305,32 @@ class Request:
         choices=("fp16", "bf16", "fp32"),
         default_text="what suits the device",
     )
+    memory: str = parameter(
+        "auto",
+        NAME,
+        "How much memory to use, for the same clip: high is the quickest; low does more things one after another, and"
+        " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
+        " room for.",
+        choices=("auto", "high", "low", "lowest"),
+    )
+    compile: bool = parameter(
+        False,
+        TRUTH,
+        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
+        default_text="no",
+    )
     checkpoint: Path | None = parameter(
         None,
         PATH,
-        "The .safetensors file with the model's weights.",
-        default_text="checkpoints/VERSION.safetensors of the project",
+        "The model's weights: a .safetensors file, a folder of diffusers' layout, or OWNER/NAME[@REVISION] of"
+        " huggingface.co, which is looked for in its cache.",
+        default_text="checkpoints/VERSION.safetensors of the project, else the version's own repository",
+    )
+    download: bool = parameter(
+        False,
+        TRUTH,
+        "Fetch weights that are not there from their repository on huggingface.co. Nothing is fetched without this.",
+        default_text="no",
     )
     config: Path | None = parameter(
         None,
@@ -266,15 +341,16 @@ class Request:
     from_record: Path | None = parameter(
         None,
         PATH,
-        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, device (another kind"
-        " draws other noise, in the precision that suits it) and, where the files have moved, input_path, checkpoint"
-        " and config may be given.",
+        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, download, device"
+        " (another kind draws other noise, in the precision that suits it) and, where the files have moved, input_path,"
+        " checkpoint and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(
         False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
     )
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    asked: SamplingParameters = field(init=False, repr=False)
     model: ModelConfig = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -290,6 +366,7 @@ class Request:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "model", model)
+        object.__setattr__(self, "asked", self.sampling)
         object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
 
 

@@ -182,10 +182,11 @@ def test_words_are_judged_in_a_moment_without_torch(words, exit_code):
 
 
 def test_a_missing_checkpoint_is_told_before_the_work(photo, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sgm.versions.CHECKPOINT_FOLDER", tmp_path)
+    monkeypatch.setattr("sgm.checkpoint.finding.CHECKPOINT_FOLDER", tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     assert run_here("--input_path", photo, "--version", "svd_xt", "--output_folder", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "hf download stabilityai/stable-video-diffusion-img2vid-xt svd_xt.safetensors" in said
+    assert "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt and add --download" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
 

@@ -73,17 +73,18 @@ def test_nothing_that_changes_the_clip_may_be_given_beside_it(made, flag, value)
 
 
 def test_moved_files_are_taken_and_changed_ones_refused(made, tmp_path, capsys):
-    moved, changed = tmp_path / "photo.png", tmp_path / "other.png"
+    moved, changed, weights = tmp_path / "photo.png", tmp_path / "other.png", tmp_path / "other.safetensors"
     moved.write_bytes((made / "photo.png").read_bytes())
     Image.new("RGB", (96, 64)).save(changed)
+    weights.write_bytes(b"other weights")
     words = ["--from_record", str(made / "out" / "photo.json"), "--output_folder", str(tmp_path / "out")]
 
     assert run(sample, [*words, "--input_path", str(moved)]) == 0
     assert frames(tmp_path / "out") == frames(made / "out")
     capsys.readouterr()
     assert run(sample, [*words, "--input_path", str(changed)]) == 2
-    assert "other.png is not the file" in capsys.readouterr().err
-    assert run(sample, [*words, "--checkpoint", str(changed)]) == 2
+    assert "other.png is not what the clip" in capsys.readouterr().err
+    assert run(sample, [*words, "--checkpoint", str(weights)]) == 2
     assert "give the right one with --checkpoint" in capsys.readouterr().err
     assert run(sample, [*words, "--input_path", str(made)]) == 2
     assert "give its new place with --input_path" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.parameter import parameters_of
 from sgm.request import Request, SamplingParameters, ignored_parameters, make_request
-from sgm.versions import RELEASES, find_checkpoint
+from sgm.versions import RELEASES
 
 
 def test_defaults_are_those_of_the_parameter_table():
@@ -207,27 +207,3 @@ def test_every_parameter_is_explained():
         declared = parameters_of(owner)
         assert set(declared) | {"sampling", "model"} >= {field.name for field in dataclasses.fields(owner)}
         assert all(len(parameter.explanation.split()) >= 5 for parameter in declared.values())
-
-
-def test_a_missing_checkpoint_is_told_with_all_that_mends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("sgm.versions.CHECKPOINT_FOLDER", tmp_path)
-    with pytest.raises(UserError) as caught:
-        find_checkpoint("svd_xt_image_decoder")
-    message = str(caught.value)
-    assert f"svd_xt_image_decoder.safetensors belongs in {tmp_path}" in message
-    assert "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt " in message
-    assert (
-        "hf download stabilityai/stable-video-diffusion-img2vid-xt svd_xt_image_decoder.safetensors"
-        f" --local-dir {tmp_path}" in message
-    )
-    assert "--version svd_tiny" in message
-    with pytest.raises(UserError, match="--version sv3d_tiny"):
-        find_checkpoint("sv3d_u")
-
-    own = tmp_path / "own.safetensors"
-    with pytest.raises(UserError, match=r"own\.safetensors"):
-        find_checkpoint("svd", own)
-    own.touch()
-    assert find_checkpoint("svd", own) == own
-    (tmp_path / "svd.safetensors").touch()
-    assert find_checkpoint("svd") == tmp_path / "svd.safetensors"

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.files import Checkpoint
 from ..config import ModelConfig
 from ..errors import UserError
 from ..fitting import fitted_size
@@ -33,7 +34,7 @@ RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)
 class Records:
     """The records in the folders of a run, listed once a folder, to find the clip of an item among them."""
 
-    def __init__(self, request: Request, checkpoint: Path):
+    def __init__(self, request: Request, checkpoint: Checkpoint):
         self._request, self._checkpoint = request, checkpoint
         self._listed: dict[Path, Mapping[str, Sequence[Path]]] = {}
 
@@ -52,12 +53,12 @@ class Records:
         return None
 
 
-def claim_key(item: Item, request: Request, checkpoint: Path) -> str:
+def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
     """What two processes that want the same clip call it alike, before it is made."""
     wanted = {
         "item": {**asdict(item), "line": None},
         "model": asdict(request.model),
-        "checkpoint": checkpoint,
+        "checkpoint": checkpoint.path,
         **{name: getattr(request, name) for name in ("device", "precision", "formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted, default=os.path.abspath).encode()).hexdigest()[:16]
@@ -74,7 +75,7 @@ def _records_by_name(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Path) -> bool:
+def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Checkpoint) -> bool:
     """Whether a record is that of the clip which the item asks for; what is quick to compare comes first."""
     output, image = record["output"], record["input"]
     if record["model"] != _as_json(request.model) or output["fps"] != item.fps or not _has_formats(output, request):
@@ -90,7 +91,7 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
         image_sha256 = file_sha256(item.image_path)
     except OSError:  # it has vanished, or can't be read: its turn will tell
         return False
-    return image["sha256"] == image_sha256 and record["checkpoint"]["sha256"] == file_sha256(checkpoint)
+    return image["sha256"] == image_sha256 and record["checkpoint"]["sha256"] == checkpoint.describe()["sha256"]
 
 
 def _has_formats(output: Mapping[str, Any], request: Request) -> bool:

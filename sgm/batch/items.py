@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -167,18 +167,11 @@ def _make_item(given: Mapping[str, Any], line: int, request: Request) -> tuple[I
         _check_output_name(name)
     else:
         name = _name_below(folder, image_path)
-    sampling = _sampling({key: value for key, value in values.items() if key in OF_SAMPLING}, request)
+    of_sampling = {key: value for key, value in values.items() if key in OF_SAMPLING}
+    sampling = replace(request.asked, **of_sampling).resolved_for(request.model)
     item = Item(image_path, name, sampling, values.get("fps") or _fps(sampling, request), line)
     item.folder(request.output_folder)
     return item, "output_name" in values
-
-
-def _sampling(given: dict[str, Any], request: Request) -> SamplingParameters:
-    """The request's parameters with those of a line in their place; a width or a height replaces the request's size."""
-    base = dict(vars(request.sampling))
-    if "width" in given or "height" in given:
-        base |= {"width": None, "height": None}
-    return SamplingParameters(**base | given).resolved_for(request.model)
 
 
 def _fps(sampling: SamplingParameters, request: Request) -> float:

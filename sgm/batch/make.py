@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from PIL import Image
 
+from ..checkpoint.files import Checkpoint
 from ..errors import in_one_line, is_out_of_memory
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
@@ -73,7 +74,7 @@ def make_clip(
         return _trying_twice(save, progress.say)
 
 
-def make_item(pipeline: Pipeline, item: Item, request: Request, checkpoint: Path) -> Outcome | None:
+def make_item(pipeline: Pipeline, item: Item, request: Request, checkpoint: Checkpoint) -> Outcome | None:
     """See to it that the item's clip is there, and tell what came of it; None where another process is making it.
 
     Raises nothing but KeyboardInterrupt and the like.

@@ -29,7 +29,7 @@ def check_report_is_ours(output_folder: Path) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise UserError(f"{path} is not a batch's report and would be replaced: move it, or give another output_folder")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
 from ..outputs.lock_file import locked
 from ..outputs.publishing import CLAIM, CONTACT_SHEET_NAME, LOCK, REPORT_NAME, clear_leftovers
@@ -31,7 +32,7 @@ SHARE_FOR_PAGES = 0.05  # of a run's time, at most, goes into rewriting report a
 
 
 def run_batch(
-    items: Sequence[Item], request: Request, checkpoint: Path, load: Callable[[], Pipeline], progress: Progress
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, load: Callable[[], Pipeline], progress: Progress
 ) -> int:
     """Make the clips of all items that are not done; `load` is called where there are any. Returns 0, or 1 on failures.
 
@@ -51,7 +52,7 @@ def run_batch(
     return 0 if written and all(outcome.status != "failed" for outcome in pages.outcomes) else 1
 
 
-def _missing(items: Sequence[Item], request: Request, checkpoint: Path, pages: _Pages) -> list[Item]:
+def _missing(items: Sequence[Item], request: Request, checkpoint: Checkpoint, pages: _Pages) -> list[Item]:
     """The items that are not done; those that are go into the pages."""
     records = Records(request, checkpoint)
     missing = []
@@ -63,7 +64,9 @@ def _missing(items: Sequence[Item], request: Request, checkpoint: Path, pages: _
     return missing
 
 
-def _make_all(items: Sequence[Item], request: Request, checkpoint: Path, pipeline: Pipeline, pages: _Pages) -> None:
+def _make_all(
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, pipeline: Pipeline, pages: _Pages
+) -> None:
     """Make the items in order; what another run is making comes last, and is made here if it isn't done by then."""
     queue, busy, seconds = deque(items), 0, 0.0
     with pages.progress.stage("clips", len(items), unit="clip") as advance:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..checkpoint.finding import find_checkpoint
 from ..errors import UserError
 from ..flags import help_of, read_request
-from ..outputs.record import file_sha256
 from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
+from ..presets import PRESETS
 from ..progress import Progress
 from ..request import DEVICE
-from ..versions import RELEASES, find_checkpoint
+from ..versions import RELEASES
 from .report import check_can_write, write_json
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
@@ -49,6 +50,9 @@ class EvaluationRequest:
     )
     num_steps: int | None = parameter(
         None, WHOLE, "How many denoising steps to take.", low=1, high=1000, default_text="the version's own"
+    )
+    preset: str = parameter(
+        "exact", NAME, "How far to trade fidelity for speed, as in sample.py.", choices=tuple(PRESETS)
     )
     device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
     precision: str | None = parameter(
@@ -112,7 +116,7 @@ def run(request: EvaluationRequest) -> None:
         precision=request.precision,
         progress=Progress(quiet=True),
     )
-    generate = partial(generators.generate, pipeline, num_steps=request.num_steps)
+    generate = partial(generators.generate, pipeline, num_steps=request.num_steps, preset=request.preset)
     reconstruct = partial(generators.reconstruct, pipeline)
     config, track = pipeline.config, Progress().track
     if request.picture is not None:
@@ -127,8 +131,9 @@ def run(request: EvaluationRequest) -> None:
         report = evaluate_scenes(generate, reconstruct, config, request.num_pictures, partial(track, "clips"))
     made_with = {
         "version": request.version,
-        "checkpoint": {"path": str(checkpoint), "sha256": file_sha256(checkpoint)},
-        "num_steps": request.num_steps or config.num_steps,
+        "checkpoint": checkpoint.describe(),
+        "preset": request.preset,
+        "num_steps": request.num_steps or PRESETS[request.preset].num_steps(config.num_steps),
         "device": str(pipeline.device),
         "precision": pipeline.precision,
         "seconds": round(time.monotonic() - start, 1),

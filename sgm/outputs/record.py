@@ -4,9 +4,10 @@ program     name, version
 created     when, UTC, ISO 8601
 parameters  every parameter of the run, resolved: no defaults left to look up
 input       path, sha256 (both null where the image came from memory), width, height
-checkpoint  path, sha256
+checkpoint  path, sha256 (of a folder that of each file that was read), and for weights from a repository of
+            huggingface.co repository, revision (the commit)
 model       the model's configuration, whole
-device, precision, and device_name, the graphics card's own
+device, precision, memory (the mode), and device_name, the graphics card's own
 output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
@@ -49,21 +50,23 @@ def build_record(
     parameters: Mapping[str, Any],
     image_file: Mapping[str, str | None],
     image_size: tuple[int, int],
-    checkpoint_file: Mapping[str, str | None],
+    checkpoint_files: Mapping[str, Any],
     model: Mapping[str, Any],
     frames_shape: tuple[int, ...],
     fps: float,
     device: str,
     device_name: str | None,
     precision: str,
+    memory: str,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
     azimuths_deg: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """The record of one clip, equal to what `read_record` gives once it is written.
 
-    image_file, checkpoint_file: as of `describe_file`, when they were read. image_size: (width, height) of the image as
-    given. frames_shape: (T, H, W, 3). The angles are given for orbits only, one a frame.
+    image_file: as of `describe_file`; checkpoint_files: what the checkpoint section holds. image_size:
+    (width, height) of the image as given. frames_shape: (T, H, W, 3). The angles are given for orbits only, one a
+    frame.
     """
     frames, height, width = frames_shape[:3]
     record: dict[str, Any] = {
@@ -71,13 +74,14 @@ def build_record(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "parameters": dict(parameters),
         "input": {**image_file, "width": image_size[0], "height": image_size[1]},
-        "checkpoint": dict(checkpoint_file),
+        "checkpoint": dict(checkpoint_files),
         "model": dict(model),
         "device": device,
         "device_name": device_name,
         "precision": precision,
+        "memory": memory,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
-        "packages": _package_versions(),
+        "packages": package_versions(),
         "stages": {name: dict(stage) for name, stage in stages.items()},
     }
     if elevations_deg is not None or azimuths_deg is not None:
@@ -100,7 +104,7 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"can't read the record {path}: {error.strerror}; give the .json beside a clip") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
         raise UserError(f"{path} is no record: it isn't JSON ({error}); give the .json beside a clip") from error
     missing = list(_missing(record))
     if missing:
@@ -208,7 +212,7 @@ def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
     return digest.hexdigest()
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of those of PACKAGES that are installed."""
     versions = {package: _version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **{name: found for name, found in versions.items() if found}}

@@ -10,10 +10,10 @@ import pytest
 from sample import sample
 from sgm.batch.done import Records, claim_key
 from sgm.batch.items import plan_items
+from sgm.checkpoint.finding import find_checkpoint
 from sgm.command_line import run
 from sgm.config import load_config
 from sgm.request import make_request
-from sgm.versions import find_checkpoint
 from tests.small_models import write_config
 
 GIVEN = {"version": "svd_tiny", "num_frames": 2, "num_steps": 1, "height": 32}
@@ -44,7 +44,7 @@ def found(folder: Path, checkpoint: Path | None = None, **changes) -> str | None
     """The name of the record that stands for the clip of photo.png under changed parameters."""
     request = make_request({"input_path": folder / "in", "output_folder": folder / "out", **GIVEN, **changes})
     (item,) = plan_items(request, print)
-    path = Records(request, checkpoint or find_checkpoint("svd_tiny")).find(item)
+    path = Records(request, find_checkpoint("svd_tiny", checkpoint)).find(item)
     return path.name if path else None
 
 
@@ -96,7 +96,7 @@ def test_another_image_configuration_or_weights_ask_for_a_new_clip(folder, make_
     guidance = dataclasses.replace(model.guidance, max_scale=9.0)
     assert found(folder, config=write_config(dataclasses.replace(model, guidance=guidance), folder / "a.yaml")) is None
     assert found(folder, config=write_config(model, folder / "b.yaml")) == "photo.json", "the values count"
-    weights = shutil.copy(find_checkpoint("svd_tiny"), folder / "weights.safetensors")
+    weights = shutil.copy(find_checkpoint("svd_tiny").path, folder / "weights.safetensors")
     assert found(folder, checkpoint=weights) == "photo.json", "the bytes count"
     with weights.open("r+b") as file:
         file.seek(-1, 2)
@@ -130,6 +130,7 @@ def test_a_clip_under_a_later_name_counts_and_so_does_one_that_was_renamed(folde
     ("section", "value"),
     [
         (None, []),
+        (None, "deep"),
         ("parameters", []),
         ("files", {"/../../in/photo.png": "0"}),
         ("input", {"path": None, "sha256": None, "width": "x", "height": None}),
@@ -142,7 +143,8 @@ def test_a_clip_under_a_later_name_counts_and_so_does_one_that_was_renamed(folde
 def test_a_strange_record_stands_for_nothing(folder, section, value):
     path = folder / "out" / "photo.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {section: value} if section else value))
+    strange = "[" * 100_000 if value == "deep" else json.dumps(record | {section: value} if section else value)
+    path.write_text(strange)
     assert found(folder, height=None) is None
     assert found(folder) is None
 

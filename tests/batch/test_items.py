@@ -62,7 +62,7 @@ def test_a_line_sets_what_it_likes(images, out):
     assert (second.name, second.sampling.seed, second.sampling.motion_bucket_id) == ("strong/b", 7, 200)
     assert (second.fps, second.sampling.width, second.sampling.height) == (12.5, 32, 32)
     assert (third.sampling.fps_id, third.fps) == (9, 9.0), "videos play at fps_id where nothing else is said"
-    assert (third.sampling.width, third.sampling.height) == (64, None), "one side alone lets the other follow"
+    assert (third.sampling.width, third.sampling.height) == (64, 32)
     assert (fourth.sampling.cond_aug, fourth.sampling.num_frames, fourth.name) == (0.02, 3, "c")
     assert [item.fps for item in plan(path, out, fps=24)] == [24.0, 12.5, 24.0, 24.0]
 

@@ -31,13 +31,14 @@ def sources(tmp_path):
         },
         "image_file": describe_file(tmp_path / "photo.png"),
         "image_size": (640, 480),
-        "checkpoint_file": describe_file(tmp_path / "tiny.safetensors"),
+        "checkpoint_files": describe_file(tmp_path / "tiny.safetensors"),
         "model": {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": (1, 2)},
         "frames_shape": (2, 128, 192, 3),
         "fps": 6.0,
         "device": "cpu",
         "device_name": None,
         "precision": "fp32",
+        "memory": "high",
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
     }
 
@@ -62,6 +63,7 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["output"] == {"frames": 2, "width": 192, "height": 128, "fps": 6.0}
     assert record["stages"] == sources["stages"]
     assert (record["device"], record["device_name"], record["precision"]) == ("cpu", None, "fp32")
+    assert record["memory"] == "high"
     assert record["packages"]["numpy"] == np.__version__
     assert record["packages"]["python"] == sys.version.split()[0]
     assert "camera" not in record

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgm.checkpoint import load_model
+from sgm.checkpoint.loading import load_model
 from sgm.config import load_config
 from sgm.flags import read_request
 from sgm.training import __main__ as training

@@ -1,0 +1,98 @@
+"""Which files a checkpoint consists of: one file, or the weights in diffusers' folder, whole or in shards.
+
+Needs no torch, so that what is missing is told at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..outputs.record import file_sha256
+
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
+# The parts of diffusers' folder, and how the names of the files with their weights begin.
+COMPONENTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "image_encoder": "model",
+}
+MAX_INDEX_BYTES = 10 * 2**20  # of an index of shards; those of models with 20 times the tensors have 1 MiB
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that were found: a file, or diffusers' folder; with the repository and commit that they came from."""
+
+    path: Path
+    repository: str | None = None
+    revision: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """For a clip's record: path and SHA-256, of a folder that of each file read; and where it came from."""
+        files = weight_files(self.path)
+        hashes: Any = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
+        if not self.path.is_dir():
+            hashes = file_sha256(self.path)
+        described = {"path": str(self.path.absolute()), "sha256": hashes}
+        if self.repository is not None:
+            described |= {"repository": self.repository, "revision": self.revision}
+        return described
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that are read of a checkpoint, in a fixed order. Raises UserError where some are missing."""
+    if path.is_dir():
+        return [file for component in COMPONENTS for file in component_files(path, component)]
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}: give a .safetensors file, or a folder of diffusers' layout")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path} is no checkpoint file; allowed are .safetensors, and .ckpt of plain tensors")
+    return [path]
+
+
+def component_files(folder: Path, component: str) -> list[Path]:
+    """The files with one component's weights: those in full precision where they are there, else those in fp16."""
+    names = [path.name for path in (folder / component).glob("*")]
+    for name in weight_names(component):
+        if name in names:
+            path = folder / component / name
+            return [path] if path.suffix == ".safetensors" else [path.with_name(shard) for shard in _shards(path)]
+    raise UserError(
+        f"{folder} is no checkpoint: {component}/ has no {COMPONENTS[component]}.safetensors; give a .safetensors file,"
+        f" or a folder of diffusers' layout with {', '.join(f'{component}/' for component in COMPONENTS)}"
+    )
+
+
+def weight_names(component: str) -> Iterator[str]:
+    """What a component's file of weights, or its index of shards, may be called, the preferred ones first."""
+    stem = COMPONENTS[component]
+    for variant in ("", "fp16"):
+        dotted = f".{variant}" if variant else ""
+        yield f"{stem}{dotted}.safetensors"
+        yield f"{stem}.safetensors.index{dotted}.json"
+
+
+def _shards(index: Path) -> list[str]:
+    """The names of the shards in an index, each of a file beside it."""
+    bad = f"{index} is not a readable index of shards"
+    if not index.is_file() or index.stat().st_size > MAX_INDEX_BYTES:
+        raise UserError(f"{bad} (it is no file of at most {MAX_INDEX_BYTES >> 20} MiB); fetch it again")
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{bad} (it isn't JSON); fetch it again") from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{bad} (it has no weight_map); fetch it again")
+    shards = set(weight_map.values()) if all(isinstance(name, str) for name in weight_map.values()) else {""}
+    for name in sorted(shards):
+        if not name.endswith(".safetensors") or any(character in name for character in "/\\\0:") or name[0] == ".":
+            raise UserError(f"{bad} (it names {name!r}, which is no .safetensors file beside it); don't use it")
+        if not index.with_name(name).is_file():
+            raise UserError(f"{index.with_name(name)} is missing, which {index.name} names; fetch it again")
+    return sorted(shards)
