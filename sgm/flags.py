@@ -36,9 +36,9 @@ def read_flags(words: Sequence[str], *leading: str, advice: str) -> dict[str, st
     for name in names:
         if name and names.count(name) > 1:
             raise UserError(f"{name} is given {names.count(name)} times: leave all but one away")
-    for separator in ("-", "--"):  # they would start Fire's own language
-        if separator in words:
-            _refuse(separator, advice)
+    for word in words:
+        if word in ("-", "--") or word.startswith("--="):  # Fire's own language; a flag without a name
+            _refuse(word, advice)
     return cast(dict[str, str], fire.Fire(collect, command=list(words), name="", serialize=_print_nothing))
 
 

@@ -48,8 +48,8 @@ class Progress:
                 advance(1)
 
     def print(self, text: str) -> None:
-        """One line of results on stdout, above any bar."""
-        tqdm.write(text, file=sys.stdout)
+        """One line of results on stdout, above any bar. What is no Unicode, as names of files may be, is escaped."""
+        tqdm.write(text.encode(errors="backslashreplace").decode(), file=sys.stdout)
         sys.stdout.flush()
 
     def say(self, text: str) -> None:

@@ -64,8 +64,21 @@ def test_a_record_needs_no_other_parameter(made):
     assert sampling.width == 64
 
 
+def test_the_same_kinds_of_files_in_the_same_quality_come_with_it(made, tmp_path):
+    record = json.loads((made / "out" / "photo.json").read_text())
+    record["output"] |= {"formats": ["gif", "frames"], "quality": 60}
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    assert run(sample, ["--from_record", str(tmp_path / "old.json"), "--output_folder", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo", "photo.gif", "photo.json"]
+    assert json.loads((tmp_path / "out" / "photo.json").read_text())["output"] == record["output"]
+    del record["output"]["formats"], record["output"]["quality"]  # as records were before these could be chosen
+    (tmp_path / "older.json").write_text(json.dumps(record))
+    assert parse(["--from_record", str(tmp_path / "older.json")]).formats == ("mp4", "frames")
+
+
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--seed", "4"), ("--version", "svd_tiny"), ("--precision", "fp32"), ("--fps", "3")]
+    ("flag", "value"),
+    [("--seed", "4"), ("--version", "svd_tiny"), ("--precision", "fp32"), ("--fps", "3"), ("--formats", "gif")],
 )
 def test_nothing_that_changes_the_clip_may_be_given_beside_it(made, flag, value):
     with pytest.raises(UserError, match=f"{flag[2:]} can't be given beside from_record"):

@@ -205,5 +205,5 @@ def test_what_each_version_ignores():
 def test_every_parameter_is_explained():
     for owner in (Request, SamplingParameters):
         declared = parameters_of(owner)
-        assert set(declared) | {"sampling", "model"} >= {field.name for field in dataclasses.fields(owner)}
+        assert set(declared) | {"sampling", "asked", "model"} >= {field.name for field in dataclasses.fields(owner)}
         assert all(len(parameter.explanation.split()) >= 5 for parameter in declared.values())

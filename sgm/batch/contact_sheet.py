@@ -76,7 +76,7 @@ def _framed(shown: str, title: str, details: str) -> str:
 
 def _player(record_path: Path, record: Mapping[str, Any], folder: Path, formats: tuple[str, ...]) -> str:
     paths = clip_paths(record_path.parent, record_path.stem, formats).formats
-    links = {name: escape(quote(path.relative_to(folder).as_posix())) for name, path in paths.items()}
+    links = {name: escape(quote(bytes(path.relative_to(folder)))) for name, path in paths.items()}
     size = f'width="{int(record["output"]["width"])}" height="{int(record["output"]["height"])}"'
     first_frame = f"{links['frames']}/0000.jpg" if "frames" in links else None
     if "mp4" in links:
@@ -87,6 +87,8 @@ def _player(record_path: Path, record: Mapping[str, Any], folder: Path, formats:
 
 
 def _tells(record: Mapping[str, Any], name: str) -> bool:
+    if name in ("elevations_deg", "azimuths_deg") and "camera" not in record:
+        return False
     return record["parameters"].get(name) is not None
 
 

@@ -229,4 +229,5 @@ def _warn_of_ignored(request: Request, items: Iterable[Item], warn: Callable[[st
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_COMPLAINT else text[: LONGEST_COMPLAINT - 4] + " ..."
+    told = text.encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
+    return told if len(told) <= LONGEST_COMPLAINT else told[: LONGEST_COMPLAINT - 4] + " ..."

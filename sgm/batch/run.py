@@ -72,7 +72,12 @@ def _make_all(
     with pages.progress.stage("clips", len(items), unit="clip") as advance:
         while queue:
             item = queue.popleft()
-            outcome = make_item(pipeline, item, request, checkpoint)
+            try:
+                outcome = make_item(pipeline, item, request, checkpoint)
+            except KeyboardInterrupt:
+                if record := Records(request, checkpoint).find(item):  # it came just after the last of the renames
+                    pages.outcomes.append(Outcome(item, "made", record))
+                raise
             if outcome is None:
                 queue.append(item)
                 busy += 1

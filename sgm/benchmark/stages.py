@@ -101,18 +101,11 @@ class Subject:
         conditioner, placement = self.pipeline.model.conditioner, self.pipeline.placement
         image = self.image.to(self.pipeline.device)
         frames = np.zeros((self.parameters.num_frames or 1, *self.image.shape[2:], 3), np.uint8)
-
         provenance = Provenance("sgm", self.pipeline.config.version)
 
         def write() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                write_video(
-                    Path(folder, "clip.mp4"),
-                    frames,
-                    FPS,
-                    DEFAULT_QUALITY,
-                    Provenance("sgm", self.pipeline.config.version),
-                )
+                write_video(Path(folder, "clip.mp4"), frames, FPS, DEFAULT_QUALITY, provenance)
 
         works: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
             "image tower": (conditioner, lambda: conditioner.clip(image)),

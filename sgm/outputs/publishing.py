@@ -66,7 +66,7 @@ def publish(aside: Path, name: str) -> str:
             targets = _targets(aside, final)
             if not any(_is_taken(target) for target in targets.values()):
                 break
-        (aside / _NOTED_NAME).write_text(final, encoding="utf-8")
+        (aside / _NOTED_NAME).write_bytes(os.fsencode(final))
         moved: list[tuple[Path, Path]] = []
         try:
             for part, target in targets.items():
@@ -85,7 +85,7 @@ def _settle(aside: Path) -> None:
     if not aside.exists():
         return
     note = aside / _NOTED_NAME
-    final = note.read_text(encoding="utf-8") if note.exists() else ""
+    final = os.fsdecode(note.read_bytes()) if note.exists() else ""
     if final:
         with locked(aside.parent / f"{CLAIM}publishing{LOCK}", wait=True):
             targets = _targets(aside, final)

@@ -43,6 +43,7 @@ def make_clip(folder: Path, name: str, formats=("mp4", "frames"), **parameters) 
         "checkpoint": {"path": None, "sha256": None},
         "model": {},
         "output": {"frames": 2, "width": 16, "height": 16, "fps": 7.5},
+        "camera": {"elevations_deg": [5.0, 0.5], "azimuths_deg": [180.0, 0.0]},
         "packages": {},
         "stages": {},
     }

@@ -140,6 +140,16 @@ def test_mistakes_of_a_list_are_told_before_torch_is_loaded_and_leave_nothing(im
     assert not out.exists()
 
 
+def test_names_that_are_no_unicode(images, out, run_here, no_loading):
+    (images / "a.png").rename(images / os.fsdecode(b"a\xff.png"))
+    assert run_here(images) == 0
+    assert (out / os.fsdecode(b"a\xff.mp4")).is_file()
+    assert statuses(out)[os.fsdecode(b"a\xff")] == "made"
+    assert "a%FF.mp4" in (out / "index.html").read_text(encoding="utf-8")
+    no_loading()
+    assert run_here(images) == 0
+
+
 # ---- one bad item never ends the run
 
 
