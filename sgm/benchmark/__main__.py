@@ -45,9 +45,11 @@ class BenchmarkRequest:
         default_text="the version's own",
     )
     preset: tuple[str, ...] = parameter(
-        ("exact",), NAMES, "The presets to measure, one after the other.", choices=tuple(PRESETS)
+        ("exact",), NAMES, "The presets to measure, one after the other.", choices=tuple(PRESETS), default_text="exact"
     )
-    memory: tuple[str, ...] = parameter(("high",), NAMES, "The memory modes to measure each of them in.", choices=MODES)
+    memory: tuple[str, ...] = parameter(
+        ("high",), NAMES, "The memory modes to measure each of them in.", choices=MODES, default_text="high"
+    )
     precision: str | None = parameter(
         None,
         NAME,
