@@ -64,6 +64,7 @@ def test_not_slower_than_diffusers(tmp_path: Path, words: list[str]) -> None:
         (["sv3d_tiny", "--against", "diffusers"], "diffusers has no pipeline for sv3d_tiny"),
         (["svd_tiny", "--output", "found.txt"], "ends in .json"),
         (["svd_tiny", "--width", "130"], "130"),
+        (["svd_tiny", "--cap_gb", "6", "--device", "cpu"], "cap_gb can't be kept on cpu"),
     ],
 )
 def test_mistakes_are_told_in_a_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
