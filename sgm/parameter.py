@@ -116,9 +116,12 @@ def _read_names(value: Any) -> tuple[str, ...]:
 
 
 def _read_path(value: Any) -> Path:
-    if not str(value):
+    if not str(value) or "\0" in str(value):
         raise ValueError
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # ~name of nobody
+        return Path(value)
 
 
 def _read_numbers(value: Any) -> float | tuple[float, ...]:

@@ -28,6 +28,8 @@ from .inputs.orbit import Orbit, make_orbit
 from .memory import MEMORY_MODES, choose_memory
 from .models.conditioner import Conditioning
 from .models.video_model import VideoModel
+from .outputs.clip_files import DEFAULT_QUALITY
+from .outputs.provenance import Provenance
 from .outputs.record import Stages, build_record, describe_file
 from .outputs.video import write_video
 from .outputs.watermark import embed_watermark
@@ -56,7 +58,8 @@ class Clip:
 
         A file that is there already is replaced, as a whole or not at all. Raises OSError where it can't be written.
         """
-        write_whole(Path(path), lambda aside: write_video(aside, self.frames, self.record["output"]["fps"]))
+        fps, provenance = self.record["output"]["fps"], Provenance.of(self.record)
+        write_whole(Path(path), lambda aside: write_video(aside, self.frames, fps, DEFAULT_QUALITY, provenance))
 
 
 def load(

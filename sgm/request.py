@@ -16,6 +16,7 @@ from .config import ModelConfig, load_config
 from .errors import UserError
 from .inputs.image import MAX_OUTPUT_SIDE, fit_size
 from .inputs.orbit import make_orbit
+from .outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
 from .parameter import ANGLES, INTERVAL, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
 from .presets import PRESETS
 from .remake import MAY_DIFFER, kind_of_device, recorded_parameters
@@ -28,7 +29,16 @@ def _read_device(value: Any) -> str:
     return str(value)
 
 
+def _read_formats(value: Any) -> tuple[str, ...]:
+    """Names of formats, as a list or as text with commas; in the order of `FORMATS`, each once."""
+    words = [word.strip() for word in value.strip("[]()").split(",")] if isinstance(value, str) else list(value)
+    if not words or not set(words) <= FORMATS.keys():
+        raise ValueError
+    return tuple(name for name in FORMATS if name in words)
+
+
 DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")
+FORMATS_KIND = Kind(_read_formats, f"one or more of {','.join(FORMATS)}", "A,B,...")
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
 
@@ -231,15 +241,25 @@ def ignored_parameters(config: ModelConfig) -> dict[str, str]:
 class Request:
     """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
 
-    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version. Raises
+    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version; `asked` is the
+    sampling as it was given. Raises
     UserError for anything that is wrong with the values; whether the files exist is for their readers to say.
     """
 
     input_path: Path = parameter(
         None,
         PATH,
-        "An image, or a folder: every jpg, jpeg, png, webp, bmp and tiff in it becomes a clip.",
+        "An image; or many, where a rerun makes only what is missing: a folder (every jpg, jpeg, png, webp, bmp and"
+        " tiff in it), a pattern in quotes such as 'shots/*.png', a .txt file with a path a line, or a .jsonl file with"
+        " an object a line: input_path and, where wanted, output_name, fps and any parameter of how the clip is made."
+        " Relative paths in a file are relative to the file's folder.",
         default_text="assets/test_image.png; assets/object.png for sv3d",
+    )
+    recursive: bool = parameter(
+        False,
+        TRUTH,
+        "Take the images of a folder's subfolders too; their clips go into subfolders of the same names.",
+        default_text="no",
     )
     version: str = parameter(
         "svd_xt",
@@ -254,6 +274,19 @@ class Request:
         "Where the clips go: NAME.mp4, its frames as NAME/0000.jpg ..., and NAME.json, which tells how it was made."
         " Nothing is ever overwritten.",
         default_text="outputs/VERSION in the current folder",
+    )
+    formats: tuple[str, ...] = parameter(
+        DEFAULT_FORMATS,
+        FORMATS_KIND,
+        "What to write beside the record: a video, animations, the single frames as JPEGs.",
+        default_text=",".join(DEFAULT_FORMATS),
+    )
+    quality: int = parameter(
+        DEFAULT_QUALITY,
+        WHOLE,
+        "How well MP4, WebP and JPEGs keep the picture, as JPEG counts; below 95 the watermark may get lost.",
+        low=1,
+        high=100,
     )
     fps: float = parameter(
         None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
@@ -317,6 +350,7 @@ class Request:
         False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
     )
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    asked: SamplingParameters = field(init=False, repr=False)
     model: ModelConfig = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -332,6 +366,7 @@ class Request:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "model", model)
+        object.__setattr__(self, "asked", self.sampling)
         object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
 
 

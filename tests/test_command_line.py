@@ -275,7 +275,7 @@ def test_a_folder_is_made_whole_but_for_what_cannot_be_read(tmp_path, weights, c
     assert run_here("--input_path", images, "--output_folder", together, *settings) == 1
     out, err = capsys.readouterr()
     assert [Path(line.split(":")[0]).name for line in out.splitlines()] == ["a.mp4", "b.mp4", "d.mp4"]
-    assert re.fullmatch(r"skipped c\.png: .* can't be read.*\n", err)
+    assert re.search(r"^failed \(3 of 4, .* left\): .*c\.png can't be read", err, flags=re.MULTILINE)
 
     assert run_here("--input_path", images / "d.png", "--output_folder", alone, *settings) == 0
     for frame in ("0000.jpg", "0001.jpg"):
@@ -289,7 +289,7 @@ def test_an_image_of_a_folder_that_shows_no_object_is_named(tmp_path, weights, c
     Image.new("RGBA", (64, 64)).save(images / "empty.png")
     words = ["--input_path", images, "--version", "sv3d_tiny", "--checkpoint", weights("sv3d_tiny"), "--device", "cpu"]
     assert run_here(*words, "--output_folder", tmp_path / "out") == 1
-    assert re.fullmatch(r"skipped empty\.png: no object was found.*\n", capsys.readouterr().err)
+    assert re.match(r"failed \(1 of 1, 00:00 left\): .*empty\.png: no object was found", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..models.conditioner import embed_scalars
+from ..outputs.clip_files import DEFAULT_QUALITY
+from ..outputs.provenance import Provenance
 from ..outputs.record import Stages
 from ..outputs.video import write_video
 from ..pipeline import Pipeline
@@ -100,9 +102,17 @@ class Subject:
         image = self.image.to(self.pipeline.device)
         frames = np.zeros((self.parameters.num_frames or 1, *self.image.shape[2:], 3), np.uint8)
 
+        provenance = Provenance("sgm", self.pipeline.config.version)
+
         def write() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                write_video(Path(folder, "clip.mp4"), frames, FPS)
+                write_video(
+                    Path(folder, "clip.mp4"),
+                    frames,
+                    FPS,
+                    DEFAULT_QUALITY,
+                    Provenance("sgm", self.pipeline.config.version),
+                )
 
         works: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
             "image tower": (conditioner, lambda: conditioner.clip(image)),

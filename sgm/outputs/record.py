@@ -8,8 +8,9 @@ checkpoint  path, sha256 (of a folder that of each file that was read), and for 
             huggingface.co repository, revision (the commit)
 model       the model's configuration, whole
 device, precision, memory (the mode), and device_name, the graphics card's own
-output      frames, width, height, fps
+output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
+files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
 stages      for each stage: seconds, peak_memory_bytes, memory (see `Stages`)
 """
@@ -103,7 +104,7 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"can't read the record {path}: {error.strerror}; give the .json beside a clip") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
         raise UserError(f"{path} is no record: it isn't JSON ({error}); give the .json beside a clip") from error
     missing = list(_missing(record))
     if missing:
