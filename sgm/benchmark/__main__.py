@@ -72,7 +72,7 @@ class BenchmarkRequest:
     reference: bool = parameter(
         True,
         TRUTH,
-        "Make the exact clip in fp32 too, and say how near the others come to it: with a model of full size it takes the"
+        "Make the exact clip in fp32 too, and say how near the others come: with a model of full size it takes the"
         " longest.",
         default_text="yes",
     )
