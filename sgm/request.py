@@ -341,9 +341,9 @@ class Request:
     from_record: Path | None = parameter(
         None,
         PATH,
-        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, download, device"
-        " (another kind draws other noise, in the precision that suits it) and, where the files have moved, input_path,"
-        " checkpoint and config may be given.",
+        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, memory, compile,"
+        " download, device (another kind draws other noise, in the precision that suits it) and, where the files have"
+        " moved, input_path, checkpoint and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..evaluation.report import check_can_write
 from ..flags import help_of, read_request
-from ..parameter import NAME, NAMES, PATH, TRUTH, WHOLE, parameter, read_fields
+from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..presets import PRESETS
 from ..request import DEVICE
 from ..versions import RELEASES
@@ -45,9 +45,11 @@ class BenchmarkRequest:
         default_text="the version's own",
     )
     preset: tuple[str, ...] = parameter(
-        ("exact",), NAMES, "The presets to measure, one after the other.", choices=tuple(PRESETS)
+        ("exact",), NAMES, "The presets to measure, one after the other.", choices=tuple(PRESETS), default_text="exact"
     )
-    memory: tuple[str, ...] = parameter(("high",), NAMES, "The memory modes to measure each of them in.", choices=MODES)
+    memory: tuple[str, ...] = parameter(
+        ("high",), NAMES, "The memory modes to measure each of them in.", choices=MODES, default_text="high"
+    )
     precision: str | None = parameter(
         None,
         NAME,
@@ -67,6 +69,21 @@ class BenchmarkRequest:
     )
     warmups: int = parameter(3, WHOLE, "How many runs to make before those that count.", low=0, high=100)
     repeats: int = parameter(5, WHOLE, "How many runs count, by their median.", low=1, high=100)
+    reference: bool = parameter(
+        True,
+        TRUTH,
+        "Make the exact clip in fp32 too, and say how near the others come: with a model of full size it takes the"
+        " longest.",
+        default_text="yes",
+    )
+    cap_gb: float | None = parameter(
+        None,
+        NUMBER,
+        "Refuse memory of the graphics card beyond so many GB (1e9 bytes), as a smaller card would.",
+        low=0.1,
+        high=1000,
+        default_text="none",
+    )
     output: Path = parameter(
         None,
         PATH,

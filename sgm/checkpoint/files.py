@@ -57,10 +57,9 @@ def weight_files(path: Path) -> list[Path]:
 
 def component_files(folder: Path, component: str) -> list[Path]:
     """The files with one component's weights: those in full precision where they are there, else those in fp16."""
-    names = [path.name for path in (folder / component).glob("*")]
     for name in weight_names(component):
-        if name in names:
-            path = folder / component / name
+        path = folder / component / name
+        if path.is_file():
             return [path] if path.suffix == ".safetensors" else [path.with_name(shard) for shard in _shards(path)]
     raise UserError(
         f"{folder} is no checkpoint: {component}/ has no {COMPONENTS[component]}.safetensors; give a .safetensors file,"
@@ -80,8 +79,8 @@ def weight_names(component: str) -> Iterator[str]:
 def _shards(index: Path) -> list[str]:
     """The names of the shards in an index, each of a file beside it."""
     bad = f"{index} is not a readable index of shards"
-    if not index.is_file() or index.stat().st_size > MAX_INDEX_BYTES:
-        raise UserError(f"{bad} (it is no file of at most {MAX_INDEX_BYTES >> 20} MiB); fetch it again")
+    if index.stat().st_size > MAX_INDEX_BYTES:
+        raise UserError(f"{bad} (it is longer than {MAX_INDEX_BYTES >> 20} MiB); fetch it again")
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

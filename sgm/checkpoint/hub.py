@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..outputs.record import file_sha256
+from ..versions import RELEASES
 from .files import COMPONENTS, SUFFIXES, Checkpoint, weight_files, weight_names
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -103,7 +104,7 @@ def needed_files(names: Iterable[str], version: str) -> list[str]:
     """Which of a repository's files hold the version's weights; empty where some are missing.
 
     The file that is named after the version comes first, as Stability AI publishes them; then diffusers' folders; then
-    a .safetensors file that is the only one.
+    a .safetensors file that is the only one, unless it is named after another version.
     """
     names = sorted(names)
     if f"{version}.safetensors" in names:
@@ -112,7 +113,7 @@ def needed_files(names: Iterable[str], version: str) -> list[str]:
     if all(by_component):
         return [name for files in by_component for name in files]
     alone = [name for name in names if name.endswith(".safetensors") and "/" not in name]
-    return alone if len(alone) == 1 else []
+    return alone if len(alone) == 1 and Path(alone[0]).stem not in RELEASES else []
 
 
 def _files_of_component(names: list[str], component: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from ..config import load_config
@@ -46,7 +47,7 @@ def describe(path: Path) -> tuple[str, bool]:
         lines.append(f"version: {' or '.join(fitting)}")
         if len(fitting) > 1:
             lines.append("  (these have one structure; nothing but its name tells which it is)")
-        lines += _remarks(path, weights, empty_model(load_config(nearest)))
+        lines += _remarks(path, weights, _model(nearest))
     else:
         lines.append(f"version: none; the nearest is {nearest}, from which {differences[nearest].count} keys differ")
         for kind, keys in vars(differences[nearest]).items():
@@ -56,8 +57,13 @@ def describe(path: Path) -> tuple[str, bool]:
 
 
 def _compare_with(version: str, path: Path, weights: Weights) -> Comparison:
-    model = empty_model(load_config(version))
+    model = _model(version)
     return compare(weights, layout_of(path, model), model)
+
+
+@cache
+def _model(version: str) -> VideoModel:
+    return empty_model(load_config(version))
 
 
 def _remarks(path: Path, weights: Weights, model: VideoModel) -> list[str]:

@@ -6,7 +6,6 @@ all up blocks.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator
 
 import diffusers
@@ -14,46 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sgm.checkpoint.layouts import diffusers_folder
 from sgm.models.layers import sinusoid
-from sgm.models.unet import Upsample
 from sgm.models.video_model import VideoModel
 from tests.small_models import deterministic_model, miniature_config
-
-RES_BLOCK = {
-    "in_layers.0.": "norm1.",
-    "in_layers.2.": "conv1.",
-    "emb_layers.1.": "time_emb_proj.",
-    "out_layers.0.": "norm2.",
-    "out_layers.3.": "conv2.",
-    "skip_connection.": "conv_shortcut.",
-}
-TRANSFORMER = {
-    "transformer_blocks.": "transformer_blocks.",
-    "time_stack.": "temporal_transformer_blocks.",
-    "time_pos_embed.0.": "time_pos_embed.linear_1.",
-    "time_pos_embed.2.": "time_pos_embed.linear_2.",
-    **{name: name for name in ("norm.", "proj_in.", "proj_out.", "time_mixer.")},
-}
-IMAGE_RES_BLOCK = {
-    "nin_shortcut.": "conv_shortcut.",
-    **{name: name for name in ("norm1.", "conv1.", "norm2.", "conv2.")},
-}
-IMAGE_ATTENTION = {"norm.": "group_norm.", "q.": "to_q.", "k.": "to_k.", "v.": "to_v.", "proj_out.": "to_out.0."}
-UNET_ENDS = {
-    "time_embed.0.": "time_embedding.linear_1.",
-    "time_embed.2.": "time_embedding.linear_2.",
-    "label_emb.0.0.": "add_embedding.linear_1.",
-    "label_emb.0.2.": "add_embedding.linear_2.",
-    "input_blocks.0.0.": "conv_in.",
-    "out.0.": "conv_norm_out.",
-    "out.2.": "conv_out.",
-}
-AUTOENCODER_ENDS = {
-    "norm_out.": "conv_norm_out.",
-    "conv_out.time_mix_conv.": "time_conv_out.",
-    "conv_out.": "conv_out.",
-    "conv_in.": "conv_in.",
-}
 
 
 @pytest.fixture(scope="module")
@@ -71,81 +34,15 @@ def model() -> VideoModel:
     ).double()
 
 
-def renamed(name: str, names: dict[str, str]) -> str:
-    """The name with its first part changed as the table of first parts says."""
-    first = next(first for first in names if name.startswith(first))
-    return names[first] + name.removeprefix(first)
-
-
-def in_video_res_block(name: str) -> str:
-    if name.startswith("time_mixer."):
-        return name
-    if name.startswith("time_stack."):
-        return "temporal_res_block." + renamed(name.removeprefix("time_stack."), RES_BLOCK)
-    return "spatial_res_block." + renamed(name, RES_BLOCK)
-
-
-def unet_name(name: str, model: VideoModel) -> str:
-    """The name in diffusers of one of our UNet's parameters."""
-    unet, blocks = model.config.unet, model.config.unet.num_res_blocks
-    levels = len(unet.channel_mult)
-    for first in UNET_ENDS:
-        if name.startswith(first):
-            return renamed(name, UNET_ENDS)
-    match = re.fullmatch(r"(input_blocks|middle_block|output_blocks)\.(\d+)\.(?:(\d+)\.)?(.+)", name)
-    assert match is not None, name
-    side, number = match[1], int(match[2])
-    if side == "middle_block":
-        index, rest = number, name.split(".", 2)[2]
-        inner = renamed(rest, TRANSFORMER) if index == 1 else in_video_res_block(rest)
-        return ("mid_block.attentions.0." if index == 1 else f"mid_block.resnets.{index // 2}.") + inner
-    index, rest = int(match[3]), match[4]
-    if side == "input_blocks":
-        level, block = divmod(number - 1, blocks + 1)
-        where = f"down_blocks.{level}"
-        if block == blocks:
-            return f"{where}.downsamplers.0." + renamed(rest, {"op.": "conv."})
-    else:
-        level, block = divmod(number, blocks + 1)
-        assert level < levels
-        where = f"up_blocks.{level}"
-        if isinstance(model.unet.output_blocks[number][index], Upsample):
-            return f"{where}.upsamplers.0.{rest}"
-    if index == 0:
-        return f"{where}.resnets.{block}." + in_video_res_block(rest)
-    return f"{where}.attentions.{block}." + renamed(rest, TRANSFORMER)
-
-
-def in_autoencoder_block(name: str) -> str:
-    """Of residual blocks: image blocks have no temporal part, temporal blocks have both."""
-    if name == "mix_factor":
-        return "time_mixer.mix_factor"
-    if name.startswith("time_stack."):
-        return "temporal_res_block." + renamed(name.removeprefix("time_stack."), RES_BLOCK)
-    return renamed(name, IMAGE_RES_BLOCK)
-
-
-def autoencoder_name(name: str, levels: int, temporal: bool) -> str:
-    """The name in diffusers' encoder or decoder of one of our parameters there."""
-    for first in AUTOENCODER_ENDS:
-        if name.startswith(first):
-            return renamed(name, AUTOENCODER_ENDS)
-    mid = re.fullmatch(r"mid\.(block|attn)_(\d)\.(.+)", name)
-    if mid is not None and mid[1] == "attn":
-        return "mid_block.attentions.0." + renamed(mid[3], IMAGE_ATTENTION)
-    if mid is not None:
-        where, rest = f"mid_block.resnets.{int(mid[2]) - 1}.", mid[3]
-    else:
-        match = re.fullmatch(r"(down|up)\.(\d+)\.(?:block\.(\d+)\.(.+)|(downsample|upsample)\.(.+))", name)
-        assert match is not None, name
-        # Ours count the decoder's levels from the finest, diffusers' in the order in which they run.
-        level = int(match[2]) if match[1] == "down" else levels - 1 - int(match[2])
-        if match[5]:
-            return f"{match[1]}_blocks.{level}.{match[5]}rs.0.{match[6]}"
-        where, rest = f"{match[1]}_blocks.{level}.resnets.{match[3]}.", match[4]
-    inner = in_autoencoder_block(rest)
-    is_spatial = temporal and not inner.startswith(("time_mixer.", "temporal_res_block."))
-    return where + ("spatial_res_block." if is_spatial else "") + inner
+def component(model: VideoModel, name: str) -> dict[str, Tensor]:
+    """The weights of one component of diffusers' folder."""
+    parameters = model.state_dict()
+    return {
+        key: tensor
+        for parameter, place in diffusers_folder(model).items()
+        if place.is_within(name)
+        for key, tensor in place.within(name).take_apart(parameters[parameter]).items()
+    }
 
 
 @pytest.fixture
@@ -165,7 +62,7 @@ def diffusers_unet(model: VideoModel) -> nn.Module:
         cross_attention_dim=config.unet.context_dim,
         num_attention_heads=tuple(width // config.unet.head_channels for width in channels),
     )
-    unet.load_state_dict({unet_name(name, model): tensor for name, tensor in model.unet.state_dict().items()})
+    unet.load_state_dict(component(model, "unet"))
     return unet.double().eval()
 
 
@@ -213,24 +110,14 @@ def test_unet_agrees_with_diffusers_but_for_the_norms_epsilon(model: VideoModel,
 def diffusers_autoencoder(model: VideoModel) -> nn.Module:
     """Our conditioning encoder and our first stage's temporal decoder, which are one model in diffusers."""
     config = model.config.vae
-    levels = len(config.channel_mult)
     autoencoder = diffusers.AutoencoderKLTemporalDecoder(
-        down_block_types=("DownEncoderBlock2D",) * levels,
+        down_block_types=("DownEncoderBlock2D",) * len(config.channel_mult),
         block_out_channels=tuple(config.base_channels * mult for mult in config.channel_mult),
         layers_per_block=config.num_res_blocks,
         latent_channels=config.latent_channels,
         scaling_factor=config.scale_factor,
     )
-    encoder, decoder = model.conditioner.vae.encoder, model.first_stage.decoder
-    state = {f"encoder.{autoencoder_name(n, levels, False)}": tensor for n, tensor in encoder.state_dict().items()}
-    state |= {f"decoder.{autoencoder_name(n, levels, True)}": tensor for n, tensor in decoder.state_dict().items()}
-    state |= {f"quant_conv.{n}": tensor for n, tensor in model.conditioner.vae.quant_conv.state_dict().items()}
-    # Attention's 1x1 convolutions are linear layers there.
-    state = {
-        name: tensor.flatten(1) if "attentions" in name and tensor.ndim == 4 else tensor
-        for name, tensor in state.items()
-    }
-    autoencoder.load_state_dict(state)
+    autoencoder.load_state_dict(component(model, "vae"))
     return autoencoder.double().eval()
 
 
