@@ -21,7 +21,7 @@ from ..request import Request
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from .done import Records
 from .items import Item
-from .make import Outcome, make_item
+from .make import Outcome, make_items
 from .report import check_report_is_ours, clip_line, summary, write_report
 
 if TYPE_CHECKING:
@@ -68,30 +68,37 @@ def _make_all(
     items: Sequence[Item], request: Request, checkpoint: Checkpoint, pipeline: Pipeline, pages: _Pages
 ) -> None:
     """Make the items in order; what another run is making comes last, and is made here if it isn't done by then."""
-    queue, busy, seconds = deque(items), 0, 0.0
+    queue, busy, seconds, were_there = deque(items), 0, 0.0, len(pages.outcomes)
+    at_once = pipeline.clips_with_room() if request.batch_size == "auto" else int(request.batch_size)
     with pages.progress.stage("clips", len(items), unit="clip") as advance:
         while queue:
-            item = queue.popleft()
+            taken = [queue.popleft() for _ in range(min(at_once, len(queue)))]
             try:
-                outcome = make_item(pipeline, item, request, checkpoint)
+                outcomes = make_items(pipeline, taken, request, checkpoint)
             except KeyboardInterrupt:
-                if record := Records(request, checkpoint).find(item):  # it came just after the last of the renames
-                    pages.outcomes.append(Outcome(item, "made", record))
+                pages.outcomes += _just_finished(taken, request, checkpoint)
                 raise
-            if outcome is None:
-                queue.append(item)
-                busy += 1
-                if busy == len(queue):
-                    pages.progress.say(f"another run is making what is left here ({busy}): waiting for it")
-                if busy >= len(queue):
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-                continue
-            busy, seconds = 0, seconds + outcome.seconds
-            pages.add(outcome)
-            advance(1)
-            made = len(items) - len(queue)
-            left = tqdm.format_interval(seconds / made * len(queue))
-            _tell(outcome, request, f"{made} of {len(items)}, {left} left", pages.progress)
+            for item, outcome in zip(taken, outcomes, strict=True):
+                if outcome is None:
+                    queue.append(item)
+                    busy += 1
+                    continue
+                busy, seconds = 0, seconds + outcome.seconds
+                pages.add(outcome)
+                advance(1)
+                made = len(pages.outcomes) - were_there
+                left = tqdm.format_interval(seconds / made * (len(items) - made))
+                _tell(outcome, request, f"{made} of {len(items)}, {left} left", pages.progress)
+            if queue and busy >= len(queue):
+                if busy < len(queue) + at_once:
+                    pages.progress.say(f"another run is making what is left here ({len(queue)}): waiting for it")
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _just_finished(items: Sequence[Item], request: Request, checkpoint: Checkpoint) -> list[Outcome]:
+    """Those whose last file had just got its name when Ctrl-C came."""
+    found = [(item, Records(request, checkpoint).find(item)) for item in items]
+    return [Outcome(item, "made", record) for item, record in found if record is not None]
 
 
 def _tell(outcome: Outcome, request: Request, position: str, progress: Progress) -> None:
