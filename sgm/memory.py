@@ -102,14 +102,23 @@ def free_bytes(device: torch.device) -> int:
 
 
 def needed_bytes(
+    mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, clips_at_once: int = 1
+) -> int:
+    """About how much of the device's memory clips of the version's own size take, all told."""
+    held = tensor_bytes(mode, config, device, dtype, clips_at_once=clips_at_once)
+    return int(held * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
+
+
+def tensor_bytes(
     mode: MemoryMode,
     config: ModelConfig,
     device: torch.device,
     dtype: torch.dtype,
     decoding_t: int = 14,
+    *,
     clips_at_once: int = 1,
 ) -> int:
-    """About how much of the device's memory clips of the version's own size take, the weights included."""
+    """About how much weights and activations hold on the device at most, for clips of the version's own size."""
     with torch.device("meta"):
         model = VideoModel(config)
     unet_weights = _weights(model, ["unet."]) * dtype.itemsize
@@ -130,10 +139,8 @@ def needed_bytes(
         sizes = sorted(sum(p.numel() for p in stage.parameters()) for stage in _stages(model))
         unet_weights = sum(sizes[-2:]) * dtype.itemsize
     if parks_models:
-        most = max(clip_weights, autoencoder_weights + decoder, unet_weights + unet)
-    else:
-        most = clip_weights + autoencoder_weights + unet_weights + max(decoder, unet)
-    return int(most * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
+        return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
+    return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
 
 
 def _weights(model: nn.Module, prefixes: Iterable[str]) -> int:
