@@ -53,6 +53,13 @@ class Outcome:
     reason: str | None = None
     seconds: float = 0.0
 
+    @property
+    def complaint(self) -> str:
+        """The reason of a failure, with the line and the image that it is about."""
+        line = "" if self.item.line is None else f"line {self.item.line}: "
+        path = str(self.item.image_path)
+        return f"{line}{self.reason}" if path in (self.reason or "") else f"{line}{path}: {self.reason}"
+
 
 def make_clip(
     pipeline: Pipeline, item: Item, request: Request, aside: Path, picture: Image.Image | None = None

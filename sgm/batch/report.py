@@ -55,10 +55,9 @@ def summary(items: Sequence[Item], outcomes: Sequence[Outcome]) -> str:
     counts["left"] = len(items) - len(outcomes)
     lines = [f"{counts[status]:>6}  {meaning}" for status, meaning in MEANINGS.items()]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    width = max((len(str(outcome.item)) for outcome in failed[:MAX_ROWS]), default=0)
-    lines += [f"  {outcome.item!s:{width}}  {outcome.reason}" for outcome in failed[:MAX_ROWS]]
+    lines += [f"        {outcome.complaint}" for outcome in failed[:MAX_ROWS]]
     if len(failed) > MAX_ROWS:
-        lines.append(f"  ... and {len(failed) - MAX_ROWS} more, all in {REPORT_NAME}")
+        lines.append(f"        ... and {len(failed) - MAX_ROWS} more, all in {REPORT_NAME}")
     return "\n".join(lines)
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ..checkpoint.finding import find_checkpoint
 from ..config import ModelConfig, load_config
+from ..devices import PRECISIONS, choose_device, choose_precision
 from ..errors import UserError
 from ..evaluation.scores import Pictures, psnr, ssim
-from ..pipeline import PRECISIONS, choose_device, choose_precision, load
+from ..pipeline import load
 from ..progress import Progress
 from ..request import SamplingParameters
 from .arithmetic import Arithmetic, ceiling, count
