@@ -261,6 +261,30 @@ def test_folders_of_nonsense(folder: dict[str, bytes], capsys: pytest.CaptureFix
     refuse(whole, capsys)
 
 
+def test_an_index_reaches_nothing_outside_its_folder(
+    folder: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("outside.safetensors").write_bytes(folder[UNET])
+    beside = write_folder(folder, {UNET: None, INDEX: index_of("x.safetensors"), "unet/x.safetensors": folder[UNET]})
+    assert main(["inspect", str(beside)]) == 0, "what is beside the index is read"
+    capsys.readouterr()
+    for name in ("../../outside.safetensors", str(Path("outside.safetensors").absolute())):
+        (beside / INDEX).write_bytes(index_of(name))
+        assert main(["inspect", str(beside)]) == 2
+        assert "is no .safetensors file beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a bomb", "members of one name", "long instructions", "an archive of pictures"])
+def test_a_suspicious_archive_is_never_unpacked(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(torch, "load", lambda *_, **__: loaded.append(name) or STATE)
+    Path("weights.ckpt").write_bytes(PICKLES[name])
+    assert main(["inspect", "weights.ckpt"]) == (1 if name == "an archive of pictures" else 2)
+    assert bool(loaded) == (name == "an archive of pictures")
+
+
 def garbled(content: bytes, end: int, chance: random.Random) -> bytes:
     """A few bytes changed, put in, or taken away, mostly before `end`; or the file cut off."""
     damaged = bytearray(content)
