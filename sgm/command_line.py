@@ -5,14 +5,13 @@ The request checks names and values; the work starts after it, so that no mistak
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
 from .config import load_config
-from .errors import UserError
+from .errors import UserError, in_one_line, is_out_of_memory
 from .flags import read_flags
 from .parameter import PATH, Parameter, parameters_of
 from .request import Request, SamplingParameters, ignored_parameters, make_request
@@ -52,7 +51,9 @@ def run(work: Callable[[Request], int], words: Sequence[str] | None = None) -> i
     except KeyboardInterrupt:
         return _tell("stopped by Ctrl-C; finished clips are kept", INTERRUPTED, verbose)
     except Exception as error:
-        return _tell(f"error: {_unforeseen(error, verbose)}", BUG_OR_FAILURE, verbose)
+        foreseen = verbose or is_out_of_memory(error) or isinstance(error, OSError)
+        hint = "" if foreseen else " (--verbose shows where)"
+        return _tell(f"error: {in_one_line(error)}{hint}", BUG_OR_FAILURE, verbose)
 
 
 def parse(words: Sequence[str]) -> Request:
@@ -111,16 +112,3 @@ def _tell(line: str, exit_code: int, verbose: bool) -> int:
         traceback.print_exc()
     sys.stderr.write(line + "\n")
     return exit_code
-
-
-def _unforeseen(error: Exception, verbose: bool) -> str:
-    # torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
-        return (
-            "the memory does not suffice: try --decoding_t 1, --precision fp16, fewer --num_frames,"
-            " or a smaller --width and --height"
-        )
-    if isinstance(error, OSError):
-        return str(error)
-    reason = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {reason}" + ("" if verbose else " (--verbose shows where)")

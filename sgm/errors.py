@@ -1,4 +1,8 @@
-"""The one exception for mistakes that a user can mend."""
+"""What a user can mend, what a machine lacks, and how any error is told in a line."""
+
+from __future__ import annotations
+
+import re
 
 
 class UserError(ValueError):
@@ -6,3 +10,25 @@ class UserError(ValueError):
 
     The command line prints the message and exits with code 2. Mistakes of the program itself are never of this type.
     """
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice.
+
+    torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
+    """
+    return isinstance(error, MemoryError) or bool(re.search("out of memory|can't allocate memory", str(error)))
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, for a user; an unforeseen one with its type."""
+    if isinstance(error, UserError):
+        return str(error)
+    if is_out_of_memory(error):
+        return (
+            "the memory does not suffice: try --memory lowest, --decoding_t 1, --precision fp16, fewer --num_frames,"
+            " or a smaller --width and --height"
+        )
+    if isinstance(error, OSError):
+        return str(error)
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -16,9 +16,13 @@ def fit(image: Image.Image, config: ModelConfig, parameters: SamplingParameters)
     `parameters` are resolved for the version. Raises UserError for an image without an object, an object that can't be
     cut out, and a shape that no size follows from.
     """
+    size = fitted_size(image.size, config, parameters)
     if config.family == "sv3d":
-        assert parameters.width is not None
-        return frame_object(cut_out(image), parameters.width, parameters.image_frame_ratio)
-    trained_size = (config.width, config.height)
-    size = fit_size(image.size, trained_size, config.size_multiple, parameters.width, parameters.height)
+        return frame_object(cut_out(image), size[0], parameters.image_frame_ratio)
     return fit_image(over_white(image), size)
+
+
+def fitted_size(image_size: tuple[int, int], config: ModelConfig, parameters: SamplingParameters) -> tuple[int, int]:
+    """The (width, height) of the picture that `fit` makes of an image of that size; raises UserError as `fit` does."""
+    trained_size = (config.width, config.height)
+    return fit_size(image_size, trained_size, config.size_multiple, parameters.width, parameters.height)

@@ -45,7 +45,7 @@ class Parameter:
     def allowed(self) -> str:
         """What may be given, in words: `a whole number from 0 to 255`."""
         if self.choices:
-            return f"one of {', '.join(self.choices)}"
+            return f"{'some' if self.kind is NAMES else 'one'} of {', '.join(self.choices)}"
         if self.low is None or self.high is None:
             return self.kind.noun
         return f"{self.kind.noun} from {self.low} to {self.high}"
@@ -61,9 +61,10 @@ class Parameter:
             converted = self.kind.read(value)
         except (ValueError, TypeError, LookupError, OverflowError):
             raise UserError(f"{name} can't be {value!r}: give {self.allowed}") from None
-        if self.choices and converted not in self.choices:
-            raise UserError(f"{name} can't be {value!r}{did_you_mean(converted, self.choices)}: give {self.allowed}")
         items = converted if isinstance(converted, tuple) else (converted,)
+        for item in items:
+            if self.choices and item not in self.choices:
+                raise UserError(f"{name} can't be {value!r}{did_you_mean(item, self.choices)}: give {self.allowed}")
         if self.low is not None and self.high is not None and not all(self.low <= x <= self.high for x in items):
             raise UserError(f"{name} can't be {value!r}: give {self.allowed}")
         return converted
@@ -110,13 +111,20 @@ def _read_name(value: Any) -> str:
     return value
 
 
+def _read_names(value: Any) -> tuple[str, ...]:
+    return tuple(_read_name(name) for name in (value.split(",") if isinstance(value, str) else value))
+
+
 def _read_path(value: Any) -> Path:
-    if not str(value):
+    if not str(value) or "\0" in str(value):
         raise ValueError
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # ~name of nobody
+        return Path(value)
 
 
-def _read_angles(value: Any) -> float | tuple[float, ...]:
+def _read_numbers(value: Any) -> float | tuple[float, ...]:
     """A number as it is; a list, or its text with or without brackets, as a tuple."""
     if isinstance(value, str):
         text = value.strip()
@@ -125,16 +133,25 @@ def _read_angles(value: Any) -> float | tuple[float, ...]:
         elif "," in text:
             value = text.split(",")
     if isinstance(value, Iterable) and not isinstance(value, str):
-        angles = tuple(_read_number(angle) for angle in value)
-        if not angles:
+        numbers = tuple(_read_number(number) for number in value)
+        if not numbers:
             raise ValueError
-        return angles
+        return numbers
     return _read_number(value)
+
+
+def _read_interval(value: Any) -> tuple[float, ...]:
+    interval = _read_numbers(value)
+    if not isinstance(interval, tuple) or len(interval) != 2 or interval[0] > interval[1]:
+        raise ValueError
+    return interval
 
 
 WHOLE = Kind(_read_whole, "a whole number", "N")
 NUMBER = Kind(_read_number, "a number", "X")
 TRUTH = Kind(_read_truth, "true or false", "true|false")
 NAME = Kind(_read_name, "a name", "NAME")
+NAMES = Kind(_read_names, "names with commas between", "NAME,NAME")
 PATH = Kind(_read_path, "a path", "PATH")
-ANGLES = Kind(_read_angles, "one number, or a list such as [10,20,10], of degrees", "DEGREES")
+INTERVAL = Kind(_read_interval, "two numbers, the lower one first, such as [0.1,100]", "LOW,HIGH")
+ANGLES = Kind(_read_numbers, "one number, or a list such as [10,20,10], of degrees", "DEGREES")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,25 @@ from torch import Tensor
 from .checkpoint.files import Checkpoint
 from .checkpoint.finding import find_checkpoint
 from .checkpoint.loading import load_model
+from .compilation import compile_blocks
 from .config import ModelConfig, load_config
-from .denoiser import sample_latents
-from .errors import UserError
+from .decoding import decode
+from .denoiser import Solver, sample_latents
+from .errors import UserError, is_out_of_memory
 from .fitting import fit
 from .inputs.image import image_to_tensor, upright
 from .inputs.orbit import Orbit, make_orbit
+from .memory import MEMORY_MODES, choose_memory
 from .models.conditioner import Conditioning
 from .models.video_model import VideoModel
+from .outputs.clip_files import DEFAULT_QUALITY
+from .outputs.provenance import Provenance
 from .outputs.record import Stages, build_record, describe_file
 from .outputs.video import write_video
 from .outputs.watermark import embed_watermark
 from .outputs.whole_file import write_whole
 from .parameter import parameters_of
+from .placement import Placement, weights_device
 from .progress import Progress
 from .request import Request, SamplingParameters
 
@@ -52,7 +58,8 @@ class Clip:
 
         A file that is there already is replaced, as a whole or not at all. Raises OSError where it can't be written.
         """
-        write_whole(Path(path), lambda aside: write_video(aside, self.frames, self.record["output"]["fps"]))
+        fps, provenance = self.record["output"]["fps"], Provenance.of(self.record)
+        write_whole(Path(path), lambda aside: write_video(aside, self.frames, fps, DEFAULT_QUALITY, provenance))
 
 
 def load(
@@ -63,6 +70,8 @@ def load(
     config: Path | str | None = None,
     device: str | None = None,
     precision: str | None = None,
+    memory: str = "auto",
+    compiled: bool = False,
     progress: Progress | None = None,
 ) -> Pipeline:
     """A version of the model with its weights, ready to be called on images.
@@ -75,10 +84,13 @@ def load(
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
+        memory: "high", "low", "lowest" (see `sgm.memory.MEMORY_MODES`), or "auto", the first that there is room for.
+        compiled: whether the UNet's blocks are compiled, at their first call for each size.
         progress: draws the bars; by default on stderr, where that is a terminal.
 
     Raises:
-        UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown precision.
+        UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown precision or
+            memory mode.
     """
     progress = progress or Progress()
     config_path = Path(config).expanduser().resolve() if config else None
@@ -86,6 +98,7 @@ def load(
     found = find_checkpoint(version, checkpoint, download=download)
     torch_device = choose_device(device)
     precision = choose_precision(precision, torch_device)
+    memory = choose_memory(memory, model_config, torch_device, PRECISIONS[precision])
     stages = Stages(str(torch_device))
     with stages.measure("loading"):
         with progress.stage("hashing", total=1, unit="file"):
@@ -93,12 +106,15 @@ def load(
         model = load_model(
             model_config,
             found.path,
-            device=torch_device,
+            device=weights_device(MEMORY_MODES[memory], torch_device),
             dtype=PRECISIONS[precision],
             track=partial(progress.track, "loading", unit="tensor"),
         )
+        placement = Placement(model, torch_device, memory)
+        if compiled:
+            compile_blocks(model.unet)
     return Pipeline(
-        model, torch_device, precision, progress, checkpoint_files, config_path=config_path, loading=stages.measured
+        model, placement, precision, progress, checkpoint_files, config_path=config_path, loading=stages.measured
     )
 
 
@@ -111,12 +127,17 @@ class Pipeline:
     """
 
     model: VideoModel
-    device: torch.device
+    placement: Placement
     precision: str
     progress: Progress
     checkpoint_files: Mapping[str, Any]
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """What the clips are computed on."""
+        return self.placement.device
 
     @property
     def config(self) -> ModelConfig:
@@ -172,6 +193,7 @@ class Pipeline:
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,
+            memory=self.placement.name,
             stages={**self.loading, **stages.measured},
             elevations_deg=orbit.elevations_deg if orbit else None,
             azimuths_deg=orbit.azimuths_deg if orbit else None,
@@ -190,7 +212,6 @@ class Pipeline:
             stages: told the seconds and the memory that the steps take.
         """
         assert parameters.num_frames is not None
-        assert parameters.num_steps is not None
         image = image.to(self.device)
         # 1. Draw all of the clip's noise, in the released sampler's order.
         image_noise, start_noise = self._draw_noise(image, parameters.num_frames, parameters.seed)
@@ -199,10 +220,10 @@ class Pipeline:
             conditioning = self._condition(image, image_noise, parameters)
         # 3. Turn noise into the clip's latents, step by step.
         with stages.measure("sampling"):
-            latents = self._sample(conditioning, start_noise, parameters.num_steps)
+            latents = self._sample(conditioning, start_noise, parameters)
         # 4. Turn latents into frames.
         with stages.measure("decoding"):
-            frames = self._decode(latents, parameters.decoding_t)
+            frames = self._decode(latents, parameters)
         # 5. An orbit ends at the view that it was given.
         if self.config.family == "sv3d":
             frames[-1] = image[0]
@@ -226,22 +247,50 @@ class Pipeline:
         if orbit := orbit_for(self.config, parameters):
             values["polar_rad"] = torch.tensor(orbit.polars_rad)
             values["azimuth_rad"] = torch.tensor(orbit.azimuths_rad)
-        return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
+        with self.placement.at_work(self.model.conditioner):
+            return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
 
-    def _sample(self, conditioning: Conditioning, noise: Tensor, num_steps: int) -> Tensor:
+    def _sample(self, conditioning: Conditioning, noise: Tensor, parameters: SamplingParameters) -> Tensor:
+        """The clip's latents; where memory does not suffice, all over again in the next lower memory mode."""
+        solver = Solver(**{field.name: getattr(parameters, field.name) for field in fields(Solver)})
         track = partial(self.progress.track, "sampling")
-        return sample_latents(self.model.unet, conditioning, noise, self.config.guidance, num_steps, track)
+        unet, guidance = self.model.unet, self.config.guidance
+        while True:
+            try:
+                with self.placement.at_work(unet):
+                    in_turn = self.placement.mode.guidance_in_turn
+                    return sample_latents(unet, conditioning, noise, guidance, solver, in_turn=in_turn, track=track)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or not self.placement.can_lower:
+                    raise
+            # Out here, where the error is gone, the memory of the failed try is free.
+            self._empty_cache()
+            self.placement.lower()
+            self.progress.say(
+                f"warning: memory did not suffice for sampling; once more with --memory {self.placement.name}"
+            )
 
-    def _decode(self, latents: Tensor, decoding_t: int) -> Tensor:
-        """Frames (t, 3, H, W), about [-1, 1], on the CPU; decoded `decoding_t` at a time, each chunk by itself."""
+    def _decode(self, latents: Tensor, parameters: SamplingParameters) -> Tensor:
+        """Frames (t, 3, H, W), about [-1, 1], on the CPU."""
+        self._empty_cache()  # the sampler's blocks are of other sizes than the decoder's
+        decoder, mode = self.model.first_stage, self.placement.mode
+        with (
+            self.placement.at_work(decoder),
+            self.progress.stage("decoding", len(latents), unit="frame") as advance,
+        ):
+            return decode(
+                decoder,
+                latents,
+                chunk=len(latents) if parameters.decode == "seamless" else parameters.decoding_t,
+                at_once=mode.frames_at_once or parameters.decoding_t,
+                keep_on_device=mode.frames_at_once is None,
+                advance=advance,
+                warn=self.progress.say,
+            )
+
+    def _empty_cache(self) -> None:
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # the sampler's blocks are of other sizes than the decoder's
-        chunks = []
-        with self.progress.stage("decoding", len(latents), unit="frame") as advance:
-            for frames in self.model.first_stage.decode_in_chunks(latents, decoding_t):
-                chunks.append(frames.cpu())
-                advance(len(frames))
-        return torch.cat(chunks)
+            torch.cuda.empty_cache()
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -22,7 +22,10 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "it") -> Iterator[Callable[[int], object]]:
-        """A bar from 0 to `total` units and a function that moves it on; work that ends without an error fills it."""
+        """A bar from 0 to `total` units and a function that moves it on; work that ends without an error fills it.
+
+        A stage within a stage has its bar below the other's and takes it away when it ends.
+        """
         size = shutil.get_terminal_size()  # 80x24 where the terminal doesn't know its own, for which tqdm draws nothing
         with tqdm(
             desc=name,
@@ -30,6 +33,7 @@ class Progress:
             unit=unit,
             file=self.stream,
             disable=self.quiet,
+            leave=None,
             ncols=size.columns,
             nrows=size.lines,
         ) as bar:
@@ -42,6 +46,11 @@ class Progress:
             for item in items:
                 yield item
                 advance(1)
+
+    def print(self, text: str) -> None:
+        """One line of results on stdout, above any bar."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
     def say(self, text: str) -> None:
         """One line on the stream, terminal or not, above any bar."""

@@ -13,7 +13,17 @@ from .errors import UserError
 from .outputs.record import file_sha256, read_record
 
 # What may be given beside a record: nothing that changes the clip, but for the device's own noise and rounding.
-MAY_DIFFER = ("output_folder", "device", "verbose", "input_path", "checkpoint", "download", "config")
+MAY_DIFFER = (
+    "output_folder",
+    "device",
+    "memory",
+    "compile",
+    "verbose",
+    "input_path",
+    "checkpoint",
+    "download",
+    "config",
+)
 
 
 def kind_of_device(device: str | None) -> str | None:
@@ -30,7 +40,7 @@ def recorded_parameters(record_path: Path) -> dict[str, Any]:
         "checkpoint": _checkpoint_address(record["checkpoint"]),
         "device": record.get("device"),
         "precision": record.get("precision"),
-        "fps": record["output"]["fps"],
+        **{name: record["output"][name] for name in ("fps", "formats", "quality") if name in record["output"]},
     }
 
 

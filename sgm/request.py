@@ -16,7 +16,9 @@ from .config import ModelConfig, load_config
 from .errors import UserError
 from .inputs.image import MAX_OUTPUT_SIDE, fit_size
 from .inputs.orbit import make_orbit
-from .parameter import ANGLES, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
+from .outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
+from .parameter import ANGLES, INTERVAL, NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
+from .presets import PRESETS
 from .remake import MAY_DIFFER, kind_of_device, recorded_parameters
 from .versions import RELEASES, did_you_mean
 
@@ -27,7 +29,16 @@ def _read_device(value: Any) -> str:
     return str(value)
 
 
+def _read_formats(value: Any) -> tuple[str, ...]:
+    """Names of formats, as a list or as text with commas; in the order of `FORMATS`, each once."""
+    words = [word.strip() for word in value.strip("[]()").split(",")] if isinstance(value, str) else list(value)
+    if not words or not set(words) <= FORMATS.keys():
+        raise ValueError
+    return tuple(name for name in FORMATS if name in words)
+
+
 DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")
+FORMATS_KIND = Kind(_read_formats, f"one or more of {','.join(FORMATS)}", "A,B,...")
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
 
@@ -52,7 +63,48 @@ class SamplingParameters:
         "How many denoising steps to take: more are slower and, up to a point, finer.",
         low=1,
         high=1000,
-        default_text="the version's own",
+        default_text="the version's own, or the preset's share of them",
+    )
+    preset: str = parameter(
+        "exact",
+        NAME,
+        "How far to trade fidelity for speed: it sets the steps, the schedule, the sampler and the cache, unless these"
+        " are given. exact is the released sampler; balanced takes half the time, fast a sixth to a fourth.",
+        choices=tuple(PRESETS),
+    )
+    schedule: str | None = parameter(
+        None,
+        NAME,
+        "Which noise levels the steps visit: karras (the released sampler's), or ays (Align Your Steps), better for"
+        " about 15 steps or fewer.",
+        choices=("karras", "ays"),
+        default_text="the preset's: karras in exact",
+    )
+    sampler: str | None = parameter(
+        None,
+        NAME,
+        "How a step is taken: euler (the released sampler), heun (finer, two calls of the network a step) or dpmpp_2m"
+        " (finer for one call).",
+        choices=("euler", "heun", "dpmpp_2m"),
+        default_text="the preset's: euler in exact",
+    )
+    guidance_interval: tuple[float, float] | None = parameter(
+        None,
+        INTERVAL,
+        "The lowest and the highest noise level (0 to 700) at which guidance is computed: a step outside takes half"
+        " the time.",
+        low=0,
+        high=1000,
+        default_text="all",
+    )
+    cache_interval: int | None = parameter(
+        None,
+        WHOLE,
+        "Compute the network's deep layers at every so-manieth step only, and keep what they gave for those between:"
+        " quicker, and further from the exact clip.",
+        low=1,
+        high=100,
+        default_text="the preset's: 1, each step, in exact",
     )
     fps_id: int = parameter(
         6,
@@ -84,6 +136,13 @@ class SamplingParameters:
         "How many frames to decode at a time: fewer need less memory; 1 needs the least and may flicker.",
         low=1,
         high=1024,
+    )
+    decode: str = parameter(
+        "chunked",
+        NAME,
+        "Whether each decoding_t frames are decoded by themselves (chunked, as released), or all frames with knowledge"
+        " of each other, without seams between chunks (seamless).",
+        choices=("chunked", "seamless"),
     )
     elevations_deg: float | tuple[float, ...] = parameter(
         10.0,
@@ -139,10 +198,14 @@ class SamplingParameters:
         trained_size = (config.width, config.height)
         sides = (self.width or config.width, self.height or config.height)
         fit_size(trained_size, trained_size, config.size_multiple, *sides)
+        preset = PRESETS[self.preset]
         resolved = replace(
             self,
             num_frames=self.num_frames or config.num_frames,
-            num_steps=self.num_steps or config.num_steps,
+            num_steps=self.num_steps or preset.num_steps(config.num_steps),
+            schedule=self.schedule or preset.schedule,
+            sampler=self.sampler or preset.sampler,
+            cache_interval=self.cache_interval or preset.cache_interval,
             cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
         )
         if config.family == "sv3d":
@@ -178,15 +241,25 @@ def ignored_parameters(config: ModelConfig) -> dict[str, str]:
 class Request:
     """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
 
-    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version. Raises
+    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version; `asked` is the
+    sampling as it was given. Raises
     UserError for anything that is wrong with the values; whether the files exist is for their readers to say.
     """
 
     input_path: Path = parameter(
         None,
         PATH,
-        "An image, or a folder: every jpg, jpeg, png, webp, bmp and tiff in it becomes a clip.",
+        "An image; or many, where a rerun makes only what is missing: a folder (every jpg, jpeg, png, webp, bmp and"
+        " tiff in it), a pattern in quotes such as 'shots/*.png', a .txt file with a path a line, or a .jsonl file with"
+        " an object a line: input_path and, where wanted, output_name, fps and any parameter of how the clip is made."
+        " Relative paths in a file are relative to the file's folder.",
         default_text="assets/test_image.png; assets/object.png for sv3d",
+    )
+    recursive: bool = parameter(
+        False,
+        TRUTH,
+        "Take the images of a folder's subfolders too; their clips go into subfolders of the same names.",
+        default_text="no",
     )
     version: str = parameter(
         "svd_xt",
@@ -201,6 +274,19 @@ class Request:
         "Where the clips go: NAME.mp4, its frames as NAME/0000.jpg ..., and NAME.json, which tells how it was made."
         " Nothing is ever overwritten.",
         default_text="outputs/VERSION in the current folder",
+    )
+    formats: tuple[str, ...] = parameter(
+        DEFAULT_FORMATS,
+        FORMATS_KIND,
+        "What to write beside the record: a video, animations, the single frames as JPEGs.",
+        default_text=",".join(DEFAULT_FORMATS),
+    )
+    quality: int = parameter(
+        DEFAULT_QUALITY,
+        WHOLE,
+        "How well MP4, WebP and JPEGs keep the picture, as JPEG counts; below 95 the watermark may get lost.",
+        low=1,
+        high=100,
     )
     fps: float = parameter(
         None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
@@ -218,6 +304,20 @@ class Request:
         " memory of fp32. Decoding, which needs the most, is always in fp32.",
         choices=("fp16", "bf16", "fp32"),
         default_text="what suits the device",
+    )
+    memory: str = parameter(
+        "auto",
+        NAME,
+        "How much memory to use, for the same clip: high is the quickest; low does more things one after another, and"
+        " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
+        " room for.",
+        choices=("auto", "high", "low", "lowest"),
+    )
+    compile: bool = parameter(
+        False,
+        TRUTH,
+        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
+        default_text="no",
     )
     checkpoint: Path | None = parameter(
         None,
@@ -241,15 +341,16 @@ class Request:
     from_record: Path | None = parameter(
         None,
         PATH,
-        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, download, device"
-        " (another kind draws other noise, in the precision that suits it) and, where the files have moved, input_path,"
-        " checkpoint and config may be given.",
+        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, memory, compile,"
+        " download, device (another kind draws other noise, in the precision that suits it) and, where the files have"
+        " moved, input_path, checkpoint and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(
         False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
     )
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    asked: SamplingParameters = field(init=False, repr=False)
     model: ModelConfig = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -265,6 +366,7 @@ class Request:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "model", model)
+        object.__setattr__(self, "asked", self.sampling)
         object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
 
 

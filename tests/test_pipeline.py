@@ -176,6 +176,43 @@ def test_precision_is_that_of_the_unet_and_the_tower_alone(
     assert 0 < np.abs(frames - half_frames).mean() < 5
 
 
+@pytest.mark.parametrize("memory", ["low", "lowest"])
+def test_every_memory_mode_makes_the_same_clip(golden: Golden, pipeline: Pipeline, memory: str) -> None:
+    sparing = load(
+        pipeline.config.version, checkpoint=checkpoint_of(pipeline), config=pipeline.config_path, memory=memory
+    )
+    clip = sparing(subject(golden), **arguments(golden))
+    assert np.abs(clip.frames.astype(int) - pipeline(subject(golden), **arguments(golden)).frames).max() <= 1
+    assert clip.record["memory"] == memory
+
+
+def test_sampling_without_memory_goes_on_in_a_lower_mode(
+    golden: Golden, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a UNet that has no room for guidance's two clips at once."""
+    config = pipeline.config
+    frugal = load(config.version, checkpoint=checkpoint_of(pipeline), config=pipeline.config_path, memory="high")
+
+    def limited(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if len(given[0]) > config.num_frames:
+            raise torch.OutOfMemoryError("CUDA out of memory (by a test)")
+
+    hook = frugal.model.unet.register_forward_pre_hook(limited)
+    clip = frugal(subject(golden), **arguments(golden))
+    hook.remove()
+    assert capsys.readouterr().err.count("once more with --memory low") == 1
+    assert clip.record["memory"] == "low"
+    assert np.abs(clip.frames.astype(int) - pipeline(subject(golden), **arguments(golden)).frames).max() <= 1
+
+
+def test_seamless_decoding_is_that_of_one_chunk(golden: Golden, pipeline: Pipeline) -> None:
+    seamless = pipeline(subject(golden), **QUICK, decoding_t=1, decode="seamless").frames.astype(int)
+    assert np.abs(seamless - pipeline(subject(golden), **QUICK).frames).max() <= 1
+    in_chunks = pipeline(subject(golden), **QUICK, decoding_t=1).frames
+    if golden.config.decoder == "temporal":
+        assert np.abs(seamless - in_chunks).max() > 1
+
+
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_other_devices_make_a_clip_that_can_be_made_again(golden: Golden, pipeline: Pipeline, device: str) -> None:
     """In half precision on cuda. Each device draws noise of its own, so its clip is not the processor's."""

@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sgm.benchmark.__main__ import BenchmarkRequest
 from sgm.config import load_config
+from sgm.diffusion.sampler import SAMPLERS
+from sgm.diffusion.schedule import SCHEDULES
 from sgm.errors import UserError
+from sgm.memory import MEMORY_MODES
 from sgm.parameter import parameters_of
 from sgm.request import Request, SamplingParameters, ignored_parameters, make_request
 from sgm.versions import RELEASES
@@ -130,6 +134,12 @@ def test_values_outside_the_range_are_refused_by_name(name, value):
         ("device", "gpu"),
         ("device", "cuda:x"),
         ("precision", "fp8"),
+        ("preset", "quick"),
+        ("sampler", "ddim"),
+        ("schedule", "linear"),
+        ("decode", "whole"),
+        ("memory", "lower"),
+        ("cache_interval", "0.5"),
         ("input_path", ""),
         ("version", 3),
     ],
@@ -207,3 +217,31 @@ def test_every_parameter_is_explained():
         declared = parameters_of(owner)
         assert set(declared) | {"sampling", "model"} >= {field.name for field in dataclasses.fields(owner)}
         assert all(len(parameter.explanation.split()) >= 5 for parameter in declared.values())
+
+
+def test_presets_fill_in_what_is_not_given():
+    exact = make_request({"version": "svd_xt"}).sampling
+    assert (exact.num_steps, exact.schedule, exact.sampler, exact.cache_interval) == (30, "karras", "euler", 1)
+    fast = make_request({"version": "svd_xt", "preset": "fast"}).sampling
+    assert (fast.num_steps, fast.schedule, fast.sampler, fast.cache_interval) == (10, "ays", "dpmpp_2m", 2)
+    mixed = make_request({"version": "svd_xt", "preset": "fast", "num_steps": 7, "sampler": "heun"}).sampling
+    assert (mixed.num_steps, mixed.schedule, mixed.sampler, mixed.cache_interval) == (7, "ays", "heun", 2)
+    assert make_request({"version": "sv3d_tiny", "preset": "fast"}).sampling.num_steps == 1
+
+
+def test_choices_are_the_ones_that_there_are():
+    sampling, request = parameters_of(SamplingParameters), parameters_of(Request)
+    assert sampling["schedule"].choices == tuple(SCHEDULES)
+    assert sampling["sampler"].choices == tuple(SAMPLERS)
+    assert request["memory"].choices == ("auto", *MEMORY_MODES)
+    assert parameters_of(BenchmarkRequest)["memory"].choices == tuple(MEMORY_MODES)
+
+
+@pytest.mark.parametrize("text", ["5", "[1]", "[1,2,3]", "[2,1]", "low,high", "[-1,5]"])
+def test_an_interval_that_is_none_is_refused(text):
+    with pytest.raises(UserError, match=r"guidance_interval can't be .*: give two numbers, the lower one first"):
+        make_request({"guidance_interval": text})
+
+
+def test_an_interval():
+    assert make_request({"guidance_interval": "0.1,100"}).sampling.guidance_interval == (0.1, 100.0)

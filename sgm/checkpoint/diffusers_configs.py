@@ -18,21 +18,29 @@ RES_BLOCKS_IN_MIDDLE = 2
 
 def write_configs(folder: Path, config: ModelConfig) -> None:
     """Write the configuration of each part of the folder, and of the whole where diffusers has a pipeline for it."""
-    files = {
-        "unet/config.json": _unet(config),
-        "vae/config.json": _vae(config),
-        "image_encoder/config.json": _image_encoder(config),
-    }
+    components = component_configs(config)
+    files = {f"{name}/config.json": components[name] for name in ("unet", "vae", "image_encoder")}
     if has_pipeline(config):
         files |= {
-            "model_index.json": _PIPELINE | {"vae": ["diffusers", _vae(config)["_class_name"]]},
-            "scheduler/scheduler_config.json": _SCHEDULER,
-            "feature_extractor/preprocessor_config.json": _feature_extractor(config),
+            "model_index.json": _PIPELINE | {"vae": ["diffusers", components["vae"]["_class_name"]]},
+            "scheduler/scheduler_config.json": components["scheduler"],
+            "feature_extractor/preprocessor_config.json": components["feature_extractor"],
         }
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def component_configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    """The configuration of each part of diffusers' pipeline, by the part's name there."""
+    return {
+        "unet": _unet(config),
+        "vae": _vae(config),
+        "image_encoder": _image_encoder(config),
+        "scheduler": _SCHEDULER,
+        "feature_extractor": _feature_extractor(config),
+    }
 
 
 def has_pipeline(config: ModelConfig) -> bool:

@@ -1,25 +1,73 @@
-"""The sampler: from noise to latents along EDM's probability-flow equation."""
+"""The samplers: from noise to latents along EDM's probability-flow equation dx/dsigma = (x - D(x; sigma)) / sigma.
+
+Each takes the denoiser D(x, sigma), unit Gaussian noise, and noise levels that fall to a last 0; it returns latents of
+the noise's shape. `track` wraps the steps' numbers, for a progress bar.
+"""
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+Track = Callable[[Iterable[int]], Iterable[int]]
 
-def sample_euler(
-    denoiser: Callable[[Tensor, Tensor], Tensor],
-    noise: Tensor,
-    sigmas: Tensor,
-    track: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> Tensor:
-    """Latents from unit Gaussian noise by Euler steps without churn (EDM, algorithm 1), same shape as `noise`.
 
-    `denoiser(x, sigma)` estimates the clean latents; `sigmas` falls to a last 0; `track` wraps the steps' numbers, for
-    a progress bar.
-    """
-    noisy = noise * torch.sqrt(1 + sigmas[0] ** 2)
+class Sampler(Protocol):
+    """What every sampler is called with."""
+
+    def __call__(self, denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+        """Latents from noise."""
+        ...
+
+
+def sample_euler(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+    """Euler steps without churn (EDM, arXiv:2206.00364, algorithm 1 without its second half): the released sampler."""
+    noisy = start(noise, sigmas)
     for step in track(range(len(sigmas) - 1)):
         sigma, next_sigma = sigmas[step], sigmas[step + 1]
         slope = (noisy - denoiser(noisy, sigma)) / sigma
         noisy = noisy + (next_sigma - sigma) * slope
     return noisy
+
+
+def sample_heun(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+    """Heun steps (EDM, algorithm 1): second order, with two calls of the denoiser in every step but the last."""
+    noisy = start(noise, sigmas)
+    for step in track(range(len(sigmas) - 1)):
+        sigma, next_sigma = sigmas[step], sigmas[step + 1]
+        slope = (noisy - denoiser(noisy, sigma)) / sigma
+        following = noisy + (next_sigma - sigma) * slope
+        if next_sigma > 0:
+            next_slope = (following - denoiser(following, next_sigma)) / next_sigma
+            following = noisy + (next_sigma - sigma) * (slope + next_slope) / 2
+        noisy = following
+    return noisy
+
+
+def sample_dpmpp_2m(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+    """DPM-Solver++ (2M) steps (arXiv:2211.01095, algorithm 2): second order, with one call of the denoiser a step.
+
+    In its terms alpha is 1 and lambda = -log sigma. The first step and the last one, to 0, are of first order.
+    """
+    noisy = start(noise, sigmas)
+    denoised_before = noise
+    for step in track(range(len(sigmas) - 1)):
+        sigma, next_sigma = sigmas[step], sigmas[step + 1]
+        denoised = denoiser(noisy, sigma)
+        target = denoised
+        if step > 0 and next_sigma > 0:
+            ratio = (sigmas[step - 1] / sigma).log() / (sigma / next_sigma).log()  # of the two steps in lambda
+            target = denoised + (denoised - denoised_before) / (2 * ratio)
+        noisy = target + (next_sigma / sigma) * (noisy - target)
+        denoised_before = denoised
+    return noisy
+
+
+def start(noise: Tensor, sigmas: Tensor) -> Tensor:
+    """Unit noise at the variance that unit data have at the first noise level."""
+    return noise * torch.sqrt(1 + sigmas[0] ** 2)
+
+
+SAMPLERS: dict[str, Sampler] = {"euler": sample_euler, "heun": sample_heun, "dpmpp_2m": sample_dpmpp_2m}

@@ -13,6 +13,7 @@ from ..checkpoint.finding import find_checkpoint
 from ..errors import UserError
 from ..flags import help_of, read_request
 from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
+from ..presets import PRESETS
 from ..progress import Progress
 from ..request import DEVICE
 from ..versions import RELEASES
@@ -49,6 +50,9 @@ class EvaluationRequest:
     )
     num_steps: int | None = parameter(
         None, WHOLE, "How many denoising steps to take.", low=1, high=1000, default_text="the version's own"
+    )
+    preset: str = parameter(
+        "exact", NAME, "How far to trade fidelity for speed, as in sample.py.", choices=tuple(PRESETS)
     )
     device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
     precision: str | None = parameter(
@@ -112,7 +116,7 @@ def run(request: EvaluationRequest) -> None:
         precision=request.precision,
         progress=Progress(quiet=True),
     )
-    generate = partial(generators.generate, pipeline, num_steps=request.num_steps)
+    generate = partial(generators.generate, pipeline, num_steps=request.num_steps, preset=request.preset)
     reconstruct = partial(generators.reconstruct, pipeline)
     config, track = pipeline.config, Progress().track
     if request.picture is not None:
@@ -128,7 +132,8 @@ def run(request: EvaluationRequest) -> None:
     made_with = {
         "version": request.version,
         "checkpoint": checkpoint.describe(),
-        "num_steps": request.num_steps or config.num_steps,
+        "preset": request.preset,
+        "num_steps": request.num_steps or PRESETS[request.preset].num_steps(config.num_steps),
         "device": str(pipeline.device),
         "precision": pipeline.precision,
         "seconds": round(time.monotonic() - start, 1),

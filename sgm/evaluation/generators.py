@@ -33,7 +33,8 @@ def reconstruct(pipeline: Pipeline, frames: Pictures) -> Pictures:
     """A clip (T, H, W, 3) in [0, 1] after the model's autoencoder: no better clip can come out of the model."""
     model = pipeline.model
     latents = model.conditioner.vae.encode(_to_tensor(frames).to(pipeline.device)) * model.config.vae.scale_factor
-    decoded = torch.cat(list(model.first_stage.decode_in_chunks(latents, SamplingParameters().decoding_t)))
+    chunks = latents.split(SamplingParameters().decoding_t)
+    decoded = torch.cat([model.first_stage.decode(chunk, len(chunk)) for chunk in chunks])
     return _to_array(((decoded + 1) / 2).clamp(0, 1))
 
 

@@ -1,4 +1,4 @@
-"""Images from files: found, read in any mode, laid over white, and fitted to sides that the model takes.
+"""Images from files: read in any mode, laid over white, and fitted to sides that the model takes.
 
 Sizes are (width, height) in pixels throughout, as in PIL; tensors are channel, height, width.
 """
@@ -17,8 +17,6 @@ from sgm.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 # Pillow knows many more formats, some of which start other programs; a file's content decides, not its suffix.
 FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -40,34 +38,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def find_images(path: Path) -> list[Path]:
-    """The image files that `path` stands for: itself, or those directly in the folder, sorted by name.
-
-    Suffixes count in any case; hidden files (such as the `._photo.jpg` that macOS leaves) do not.
-
-    Raises:
-        UserError: nothing is there, it can't be listed, it isn't an image by its suffix, or the folder has none.
-    """
-    allowed = ", ".join(IMAGE_SUFFIXES)
-    try:
-        if path.is_dir():
-            images = sorted(file for file in path.iterdir() if _has_image_suffix(file) and file.is_file())
-            images = [file for file in images if not file.name.startswith(".")]
-            if not images:
-                raise UserError(f"no images in the folder {path}: put some there that end in one of {allowed}")
-            return images
-        exists = path.exists()
-    except OSError as error:
-        raise UserError(
-            f"{path} can't be read ({error.strerror or error}): give an image or a folder of images"
-        ) from error
-    if not exists:
-        raise UserError(f"{path} does not exist: give the path of an image or of a folder of images")
-    if not _has_image_suffix(path):
-        raise UserError(f"{path} is not an image by its name: it must end in one of {allowed}")
-    return [path]
 
 
 def read_image(path: Path) -> Image.Image:
@@ -217,10 +187,6 @@ def image_to_tensor(image: Image.Image) -> torch.Tensor:
     assert image.mode == "RGB", image.mode
     pixels = torch.from_numpy(np.array(image, dtype=np.float32))
     return (pixels / 255 * 2 - 1).permute(2, 0, 1)[None].contiguous()
-
-
-def _has_image_suffix(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def upright(image: Image.Image) -> Image.Image:

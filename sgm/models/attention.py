@@ -73,18 +73,30 @@ class GatedProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Gated feed-forward, four times as wide inside."""
+    """Gated feed-forward, four times as wide inside.
+
+    It takes `tokens_at_once`, in turn, where that is set: it looks at each token by itself, and needs ten times the
+    memory of what it is given.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
+        self.tokens_at_once: int | None = None
         # Index 1 was a dropout in training; the released keys count it.
         self.net = nn.Sequential(
             GatedProjection(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., c) -> (..., c)."""
-        return self.net(tokens)
+        """(n, l, c) -> (n, l, c)."""
+        if self.tokens_at_once is None:
+            return self.net(tokens)
+        result = torch.empty_like(tokens)
+        every, made = tokens.flatten(0, 1), result.flatten(0, 1)
+        for start in range(0, len(every), self.tokens_at_once):
+            some = slice(start, start + self.tokens_at_once)
+            made[some] = self.net(every[some])
+        return result
 
 
 class SpatialBlock(nn.Module):

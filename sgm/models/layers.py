@@ -25,12 +25,12 @@ def sinusoid(values: Tensor, width: int) -> Tensor:
 
 def frames_to_clips(x: Tensor, num_frames: int) -> Tensor:
     """(b t) c h w -> b c t s, a view in channels-last memory."""
-    return x.unflatten(0, (-1, num_frames)).permute(0, 2, 1, 3, 4).flatten(3)
+    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, num_frames)).permute(0, 3, 1, 2)
 
 
 def clips_to_frames(x: Tensor, height: int) -> Tensor:
     """B c t s -> (b t) c h w, a view in channels-last memory."""
-    return x.unflatten(3, (height, -1)).permute(0, 2, 1, 3, 4).flatten(0, 1)
+    return x.permute(0, 2, 3, 1).unflatten(2, (height, -1)).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 class FrameConv(nn.Conv3d):

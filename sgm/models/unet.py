@@ -1,5 +1,7 @@
 """The video UNet: the image model's UNet with a temporal path beside every residual block and transformer."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,11 @@ class Stage(nn.ModuleList):
 
 def _embedding_mlp(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_channels, out_channels), nn.SiLU(), nn.Linear(out_channels, out_channels))
+
+
+def compute_anew(compute: Callable[[], Tensor]) -> Tensor:
+    """The deep features of this call itself."""
+    return compute()
 
 
 class VideoUNet(nn.Module):
@@ -114,7 +121,15 @@ class VideoUNet(nn.Module):
         """The type that the weights have and the network computes in."""
         return self.time_embed[0].weight.dtype  # type: ignore[return-value]
 
-    def forward(self, x: Tensor, noise: Tensor, context: Tensor, vector: Tensor, num_frames: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        noise: Tensor,
+        context: Tensor,
+        vector: Tensor,
+        num_frames: int,
+        deep_features: Callable[[Callable[[], Tensor]], Tensor] = compute_anew,
+    ) -> Tensor:
         """One call of the network, for `b` clips of `t` = num_frames frames.
 
         Args:
@@ -123,6 +138,8 @@ class VideoUNet(nn.Module):
             context: (b, 1, context_dim), the CLIP embedding of the input image, one token a clip.
             vector: (b t, vector_width), the embedded scalars.
             num_frames: frames of each clip.
+            deep_features: returns what comes out of all stages but the first and the last, when given the function
+                that computes it; may return what an earlier call left (see `FeatureCache`).
 
         Returns:
             (b t, latent_channels, h, w) in the network's type.
@@ -131,11 +148,18 @@ class VideoUNet(nn.Module):
         context = context.to(self.dtype)
         emb = self.time_embed(sinusoid(noise, self.model_channels).to(self.dtype))
         emb = emb + self.label_emb(vector.to(self.dtype))
+        first = self.input_blocks[0](x, emb, context, num_frames)
+        deep = deep_features(lambda: self._deep_features(first, emb, context, num_frames))
+        last = self.output_blocks[-1](torch.cat([deep, first], dim=1), emb, context, num_frames)
+        return self.out(last)
+
+    def _deep_features(self, x: Tensor, emb: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        """What comes out of all stages but the first and the last, (b t, model_channels, h, w)."""
         skips = []
-        for stage in self.input_blocks:
+        for stage in self.input_blocks[1:]:
             x = stage(x, emb, context, num_frames)
             skips.append(x)
         x = self.middle_block(x, emb, context, num_frames)
-        for stage in self.output_blocks:
+        for stage in self.output_blocks[:-1]:
             x = stage(torch.cat([x, skips.pop()], dim=1), emb, context, num_frames)
-        return self.out(x)
+        return x

@@ -14,7 +14,7 @@ def _norm(groups: int, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
-def _silu(x: Tensor) -> Tensor:
+def silu(x: Tensor) -> Tensor:
     """SiLU in the memory of x, which nobody else holds, unless a gradient needs it: a third less at the peak."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
@@ -33,7 +33,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """N c h w -> n c' h w; an image block ignores which frames belong together."""
-        hidden = self.conv2(_silu(self.norm2(self.conv1(_silu(self.norm1(x))))))
+        hidden = self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
         return (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x) + hidden
 
 
@@ -76,7 +76,7 @@ class AttentionBlock(nn.Module):
 
 
 class Middle(nn.Module):
-    """The coarsest level's blocks, with attention between them."""
+    """The coarsest level's blocks, with attention between them, in the order of `layers`."""
 
     def __init__(self, channels: int, block: type[ResBlock], norm_groups: int):
         super().__init__()
@@ -84,9 +84,9 @@ class Middle(nn.Module):
         self.attn_1 = AttentionBlock(channels, norm_groups)
         self.block_2 = block(channels, channels, norm_groups)
 
-    def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """(b t) c h w -> (b t) c h w."""
-        return self.block_2(self.attn_1(self.block_1(x, num_frames)), num_frames)
+    def layers(self) -> Iterator[nn.Module]:
+        """The layers in the order that they run in."""
+        yield from (self.block_1, self.attn_1, self.block_2)
 
 
 class Downsample(nn.Module):
@@ -112,14 +112,15 @@ class Level(nn.Module):
         self.downsample: Downsample | None = None
         self.upsample: Upsample | None = None
 
-    def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """(b t) c h w -> (b t) c' h' w'."""
-        for block in self.block:
-            x = block(x, num_frames)
-        for step in (self.downsample, self.upsample):
-            if step is not None:
-                x = step(x)
-        return x
+    def layers(self) -> Iterator[nn.Module]:
+        """The layers in the order that they run in."""
+        yield from self.block
+        yield from (step for step in (self.downsample, self.upsample) if step is not None)
+
+
+def run_layer(layer: nn.Module, x: Tensor, num_frames: int) -> Tensor:
+    """(b t) c h w -> (b t) c' h' w': of the layers only residual blocks are told which frames belong together."""
+    return layer(x, num_frames) if isinstance(layer, ResBlock) else layer(x)
 
 
 class Encoder(nn.Module):
@@ -144,9 +145,10 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) in [-1, 1] -> (n, 2 * latent_channels, h, w)."""
         x = self.conv_in(images.contiguous(memory_format=torch.channels_last))
-        for level in self.down:
-            x = level(x, num_frames=1)
-        return self.conv_out(_silu(self.norm_out(self.mid(x, num_frames=1))))
+        for stage in (*self.down, self.mid):
+            for layer in stage.layers():
+                x = run_layer(layer, x, num_frames=1)
+        return self.conv_out(silu(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -173,11 +175,17 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor, num_frames: int) -> Tensor:
         """(b t, latent_channels, h, w) -> (b t, 3, H, W), about [-1, 1]; an image decoder ignores num_frames."""
         x = self.conv_in(latents.contiguous(memory_format=torch.channels_last))
-        x = self.mid(x, num_frames)
-        for level in reversed(self.up):
-            x = level(x, num_frames)
-        x = _silu(self.norm_out(x))
+        for layer in self.layers():
+            x = run_layer(layer, x, num_frames)
+        x = silu(self.norm_out(x))
         return self.conv_out(x, num_frames) if isinstance(self.conv_out, FinalConv) else self.conv_out(x)
+
+    def layers(self) -> Iterator[nn.Module]:
+        """What runs between the first convolution and the last normalisation, in order."""
+        yield from self.mid.layers()
+        for level in reversed(self.up):
+            assert isinstance(level, Level)
+            yield from level.layers()
 
 
 class FinalConv(Conv3x3):
@@ -187,9 +195,13 @@ class FinalConv(Conv3x3):
         super().__init__(channels, 3)
         self.time_mix_conv = FrameConv(3, 3)
 
+    def over_pixels(self, x: Tensor) -> Tensor:
+        """The first of the two, (b t) c h w -> (b t) 3 h w."""
+        return super().forward(x)
+
     def forward(self, x: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
         """(b t) c h w -> (b t) 3 h w."""
-        frames = super().forward(x)
+        frames = self.over_pixels(x)
         return clips_to_frames(self.time_mix_conv(frames_to_clips(frames, num_frames)), frames.shape[2])
 
 
@@ -216,14 +228,12 @@ class Autoencoder(nn.Module):
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """Images (n, 3, H, W), about [-1, 1], of scaled latents (n, latent_channels, h, w), n = b * num_frames."""
         assert self.decoder is not None
-        latents = latents / self.scale_factor
-        if self.post_quant_conv is not None:
-            latents = self.post_quant_conv(latents)
-        return self.decoder(latents, num_frames)
+        return self.decoder(self.unscale(latents), num_frames)
 
-    def decode_in_chunks(self, latents: Tensor, chunk: int) -> Iterator[Tensor]:
-        """Images of one clip's latents, `chunk` consecutive frames at a time; a chunk knows only itself."""
-        return (self.decode(part, len(part)) for part in latents.split(chunk))
+    def unscale(self, latents: Tensor) -> Tensor:
+        """What the decoder itself takes, for scaled latents (n, latent_channels, h, w)."""
+        latents = latents / self.scale_factor
+        return latents if self.post_quant_conv is None else self.post_quant_conv(latents)
 
 
 def is_temporal(name: str) -> bool:

@@ -1,15 +1,10 @@
-"""A clip's three outputs under one name: the video, the folder of frames and the record.
+"""A clip's outputs under one name: the video, the pictures, the folder of frames, and the record of them all."""
 
-Everything is first written into a hidden folder beside its final place, then renamed. The folder of frames goes first:
-a folder can't be renamed onto a full one, so that step also decides which of several processes gets the name. The video
-goes last, so where there is a video, there is the whole clip.
-"""
+from __future__ import annotations
 
-import itertools
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgm.errors import UserError
-from sgm.outputs.record import Stages, write_record
-from sgm.outputs.video import write_frames, write_video
+from sgm.outputs.pictures import write_frames, write_gif, write_webp
+from sgm.outputs.provenance import Provenance
+from sgm.outputs.publishing import part_path, publish
+from sgm.outputs.record import Stages, file_sha256, write_record
+from sgm.outputs.video import write_video
+
+FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "frames": ""}  # each with what follows the clip's name
+DEFAULT_FORMATS = ("mp4", "frames")
+DEFAULT_QUALITY = 95
 
 
 class ClipPaths(NamedTuple):
-    """Where a clip's outputs are: NAME.mp4, the folder NAME with 0000.jpg, 0001.jpg, ..., and NAME.json."""
+    """Where a clip's outputs are: its record, NAME.json, and by format NAME.mp4, the folder NAME with 0000.jpg, ..."""
 
-    video: Path
-    frames: Path
     record: Path
+    formats: dict[str, Path]
+
+    @property
+    def main(self) -> Path:
+        """The one to look at first."""
+        return next(iter(self.formats.values()))
 
 
 def make_output_folder(folder: Path) -> None:
@@ -40,58 +46,79 @@ def make_output_folder(folder: Path) -> None:
         raise UserError(f"can't write in output_folder {folder}: give a folder that is yours to write in")
 
 
-def save_clip(frames: NDArray[np.uint8], record: Mapping[str, Any], folder: Path, name: str, fps: float) -> ClipPaths:
-    """Save a clip as NAME.mp4, NAME/0000.jpg ... and NAME.json in a folder, which is made where it isn't there yet.
+def save_clip(
+    frames: NDArray[np.uint8],
+    record: Mapping[str, Any],
+    aside: Path,
+    name: str,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    quality: int = DEFAULT_QUALITY,
+) -> ClipPaths:
+    """Write a clip in a workplace (see `sgm.outputs.publishing`), then put it beside that as NAME.json, NAME.mp4 ...
 
-    frames: uint8 (T, H, W, 3), RGB. record: as of `build_record`; the file tells of the writing too. fps: frames a
-    second.
-    Nothing is overwritten: where any of the three is taken, all three become NAME-1, or NAME-2, and so on. A failure or
-    an interruption leaves nothing behind. Raises UserError where name is no plain file name or the folder can't be
-    written in.
+    frames: uint8 (T, H, W, 3), RGB. record: as of `build_record`; the file tells of the writing too. formats: of
+    `FORMATS`. quality: 1 to 100, for MP4, JPEG and WebP.
+    Nothing is overwritten: where any of the names is taken, all become NAME-1, or NAME-2, and so on. A failure or an
+    interruption leaves nothing under a final name. Raises UserError where name is no plain file name.
     """
-    _check_name(name)
-    make_output_folder(folder)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as aside:
-        partial = _clip_paths(Path(aside), "clip")
-        stages = Stages()
-        with stages.measure("writing"):
-            write_frames(partial.frames, frames)
-            write_video(partial.video, frames, fps)
-        write_record(partial.record, {**record, "stages": {**record.get("stages", {}), **stages.measured}})
-        return _publish(partial, folder, name)
+    check_name(name)
+    stages = Stages()
+    with stages.measure("writing"):
+        for format_name in formats:
+            _write(format_name, part_path(aside, FORMATS[format_name]), frames, record, quality)
+    whole_record = {
+        **record,
+        "output": {**record["output"], "formats": list(formats), "quality": quality},
+        "files": _describe(aside),
+        "stages": {**record["stages"], **stages.measured},
+    }
+    write_record(part_path(aside, ".json"), whole_record)
+    return clip_paths(aside.parent, publish(aside, name), formats)
 
 
-def _publish(partial: ClipPaths, folder: Path, name: str) -> ClipPaths:
-    """Move a finished clip to the first free name."""
-    for number in itertools.count():
-        final = _clip_paths(folder, f"{name}-{number}" if number else name)
-        if not any(os.path.lexists(path) for path in final) and _claim(partial.frames, final.frames):
-            break
+def clip_paths(folder: Path, name: str, formats: Iterable[str]) -> ClipPaths:
+    """The paths of the clip of that name."""
+    return ClipPaths(folder / f"{name}.json", {known: folder / f"{name}{FORMATS[known]}" for known in formats})
+
+
+def is_whole(record_path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether every file that a clip's record names can be read beside it, with the bytes that were written."""
+    files = record.get("files")
+    if not isinstance(files, dict) or not files:
+        return False
+    base = str(record_path.with_suffix(""))
     try:
-        partial.record.rename(final.record)
-        partial.video.rename(final.video)
-    except BaseException:
-        final.record.unlink(missing_ok=True)
-        shutil.rmtree(final.frames)
-        raise
-    return final
+        return all(file_sha256(Path(base + suffix)) == sha256 for suffix, sha256 in files.items())
+    except (OSError, ValueError):  # one is missing, or has a name that no file has
+        return False
 
 
-def _claim(source: Path, target: Path) -> bool:
-    """Rename a full folder, or return False where another process has just taken the name."""
-    try:
-        source.rename(target)
-    except OSError:
-        if os.path.lexists(target):
-            return False
-        raise
-    return True
-
-
-def _clip_paths(folder: Path, name: str) -> ClipPaths:
-    return ClipPaths(video=folder / f"{name}.mp4", frames=folder / name, record=folder / f"{name}.json")
-
-
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises UserError where a clip can't have this name, which is without folders."""
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
         raise UserError(f"{name!r} can't name a clip: give a plain file name, without folders")
+
+
+def new_key() -> str:
+    """A key for a workplace that nobody else has."""
+    return secrets.token_hex(8)
+
+
+def _write(format_name: str, path: Path, frames: NDArray[np.uint8], record: Mapping[str, Any], quality: int) -> None:
+    provenance, fps = Provenance.of(record), record["output"]["fps"]
+    if format_name == "mp4":
+        write_video(path, frames, fps, quality, provenance)
+    elif format_name == "gif":
+        write_gif(path, frames, fps, provenance)
+    elif format_name == "webp":
+        write_webp(path, frames, fps, quality, provenance)
+    else:
+        write_frames(path, frames, quality, provenance)
+
+
+def _describe(aside: Path) -> dict[str, str]:
+    """SHA-256 of every file that was written, by what follows the clip's name in its path: .mp4, /0000.jpg ..."""
+    stem = str(part_path(aside, ""))
+    return {
+        path.as_posix().removeprefix(stem): file_sha256(path) for path in sorted(aside.rglob("*")) if path.is_file()
+    }

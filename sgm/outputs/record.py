@@ -7,9 +7,10 @@ input       path, sha256 (both null where the image came from memory), width, he
 checkpoint  path, sha256 (of a folder that of each file that was read), and for weights from a repository of
             huggingface.co repository, revision (the commit)
 model       the model's configuration, whole
-device, precision, and device_name, the graphics card's own
-output      frames, width, height, fps
+device, precision, memory (the mode), and device_name, the graphics card's own
+output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
+files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
 stages      for each stage: seconds, peak_memory_bytes, memory (see `Stages`)
 """
@@ -56,6 +57,7 @@ def build_record(
     device: str,
     device_name: str | None,
     precision: str,
+    memory: str,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
     azimuths_deg: Sequence[float] | None = None,
@@ -77,8 +79,9 @@ def build_record(
         "device": device,
         "device_name": device_name,
         "precision": precision,
+        "memory": memory,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
-        "packages": _package_versions(),
+        "packages": package_versions(),
         "stages": {name: dict(stage) for name, stage in stages.items()},
     }
     if elevations_deg is not None or azimuths_deg is not None:
@@ -101,7 +104,7 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"can't read the record {path}: {error.strerror}; give the .json beside a clip") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
         raise UserError(f"{path} is no record: it isn't JSON ({error}); give the .json beside a clip") from error
     missing = list(_missing(record))
     if missing:
@@ -209,7 +212,7 @@ def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
     return digest.hexdigest()
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python and of those of PACKAGES that are installed."""
     versions = {package: _version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **{name: found for name, found in versions.items() if found}}

@@ -1,8 +1,8 @@
-"""Frames to H.264 video and to JPEG files, and video back to frames.
+"""Frames to H.264 video, and video back to frames.
 
-The settings are chosen so that the watermark, which lives in the colour of 2x2 pixels, survives compression: a constant
-rate factor of 16, colour quantised six steps finer than brightness, colour of 2x2 pixels averaged (`area`) rather than
-interpolated, JPEG at quality 95 without colour subsampling. Brightness at that rate factor is visually lossless.
+The settings are chosen so that the watermark, which lives in the colour of 2x2 pixels, survives compression: by default
+a constant rate factor of 16, colour quantised six steps finer than brightness, colour of 2x2 pixels averaged (`area`)
+rather than interpolated. Brightness at that rate factor is visually lossless.
 """
 
 import subprocess
@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgm.errors import UserError
-
-JPEG_QUALITY = 95
+from sgm.outputs.provenance import Provenance
 
 _RGB_TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=area+accurate_rnd+full_chroma_inp"
 _YUV_TO_RGB = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"  # the matrix is the one the file names
 _COLOUR_TAGS = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
-_ENCODER = ["-c:v", "libx264", "-preset", "medium", "-crf", "16", "-x264-params", "chroma-qp-offset=-6"]
+_ENCODER = ["-c:v", "libx264", "-preset", "medium", "-x264-params", "chroma-qp-offset=-6"]
 
 
-def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
+def write_video(path: Path, frames: NDArray[np.uint8], fps: float, quality: int, provenance: Provenance) -> None:
     """Write an MP4 that browsers play: H.264, yuv420p, BT.709 colours, index first. An existing file is replaced.
 
-    frames: uint8 (T, H, W, 3), RGB. fps: frames a second, above 0.
+    frames: uint8 (T, H, W, 3), RGB. fps: frames a second, above 0. quality: 1 to 100, see `constant_rate_factor`.
     4:2:0 colour needs even sides, so an odd side is made longer by one pixel: its last row or column is shown twice.
     Raises OSError with the encoder's own words where it fails, as on a full disk.
     """
@@ -35,8 +34,20 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
     height, width = frames.shape[1:3]
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", repr(float(fps))]
     filters = ["-vf", f"{_RGB_TO_YUV},format=yuv420p,{_COLOUR_TAGS}"]
+    encoder = [*_ENCODER, "-crf", f"{constant_rate_factor(quality):g}"]
+    said = {"comment": provenance.comment, "encoding_tool": provenance.software}
+    metadata = [word for name, text in said.items() for word in ("-metadata", f"{name}={text}")]
     target = ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]  # "file:" keeps odd names from being addresses
-    _ffmpeg(["-y", *source, "-i", "pipe:0", *filters, *_ENCODER, *target], frames.tobytes(), f"can't write {path}")
+    arguments = ["-y", *source, "-i", "pipe:0", *filters, *encoder, *metadata, *target]
+    _ffmpeg(arguments, frames.tobytes(), f"can't write {path}")
+
+
+def constant_rate_factor(quality: int) -> float:
+    """x264's rate factor for a quality from 1 to 100: a line through what both scales take for usual and for fine.
+
+    75 is the usual quality of JPEG and WebP and 23 x264's usual factor; 95 and 16 are this project's own.
+    """
+    return 23 + (75 - quality) * (23 - 16) / (95 - 75)
 
 
 def read_video(path: Path) -> NDArray[np.uint8]:
@@ -55,18 +66,9 @@ def _ffmpeg(arguments: list[str], stdin: bytes, failure: str) -> bytes:
 
     done = subprocess.run([get_ffmpeg_exe(), "-v", "error", *arguments], input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
-        raise OSError(f"{failure}: {'; '.join(done.stderr.decode(errors='replace').splitlines())}")
+        words = "; ".join(done.stderr.decode(errors="replace").splitlines())
+        raise OSError(f"{failure}: {words or f'the encoder ended with code {done.returncode}'}")
     return done.stdout
-
-
-def write_frames(folder: Path, frames: NDArray[np.uint8]) -> None:
-    """Write frames, uint8 (T, H, W, 3) in RGB, into a new folder as 0000.jpg, 0001.jpg, ..., their sizes unchanged."""
-    from PIL import Image
-
-    _check_frames(frames)
-    folder.mkdir()
-    for index, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / f"{index:04d}.jpg", quality=JPEG_QUALITY, subsampling="4:4:4")
 
 
 def _check_frames(frames: NDArray[np.uint8]) -> None:

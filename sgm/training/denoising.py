@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoiser import conditioned_network, sample_latents
+from ..denoiser import Solver, conditioned_network, sample_latents
 from ..diffusion.scaling import denoise
 from ..models.attention import SpatioTemporalTransformer
 from ..models.conditioner import Conditioning
@@ -97,7 +97,7 @@ class DenoisingObjective:
             conditioning = self.conditions(picture, clip.scalars, frames, config.cond_aug, generator)
             shape = (frames, config.vae.latent_channels, *(self.config.size // config.latent_factor,) * 2)
             noise = torch.randn(shape, generator=generator, device=self.device)
-            latents = sample_latents(self.model.unet, conditioning, noise, config.guidance, config.num_steps)
+            latents = sample_latents(self.model.unet, conditioning, noise, config.guidance, Solver(config.num_steps))
             rows += [to_tensor(clip.frames).to(self.device), self.model.first_stage.decode(latents, frames)]
         return torch.stack(rows)
 

@@ -1,23 +1,25 @@
-"""Euler's method where its steps, or the equation that it follows, have closed forms."""
+"""The samplers where their steps, or the equation that they follow, have closed forms."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterable
 
+import pytest
 import torch
 from torch import Tensor
 
-from sgm.diffusion.sampler import sample_euler
+from sgm.diffusion.sampler import SAMPLERS, Sampler, sample_dpmpp_2m, sample_euler, sample_heun
 from sgm.diffusion.schedule import karras_sigmas
 
 NOISE = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_single_clean_clip_is_reached_exactly() -> None:
-    """Of data that are one point the paths are straight lines, so that Euler's steps have no error."""
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_single_clean_clip_is_reached_exactly(sampler: Sampler) -> None:
+    """Of data that are one point the paths are straight lines, so that no sampler's steps have an error."""
     clip = torch.linspace(-3, 3, NOISE.numel()).view_as(NOISE)
     for num_steps in (1, 5):
-        sampled = sample_euler(lambda noisy, sigma: clip, NOISE, karras_sigmas(num_steps))
+        sampled = sampler(lambda noisy, sigma: clip, NOISE, karras_sigmas(num_steps))
         torch.testing.assert_close(sampled, clip, rtol=1e-4, atol=1e-3)
 
 
@@ -43,6 +45,35 @@ def test_gaussian_data_are_reached_as_steps_grow_finer() -> None:
     assert abs(errors[2]) < 0.03
     for coarse, fine in itertools.pairwise(errors):
         assert 1.8 < coarse / fine < 2.2
+
+
+@pytest.mark.parametrize("sampler", [sample_heun, sample_dpmpp_2m])
+def test_second_order_samplers_have_a_quarter_of_the_error_at_half_the_step(sampler: Sampler) -> None:
+    """On the way from 700 to 0.5, without the last step to 0, where the exact flow is known in closed form."""
+    spread, end = 0.5, 0.5
+    exact = math.sqrt((spread**2 + end**2) / (spread**2 + 700**2)) * math.sqrt(1 + 700**2)
+    errors = []
+    for num_steps in (60, 120, 240):
+        sigmas = karras_sigmas(num_steps, sigma_min=end)[:-1].double()
+        sampled = sampler(gaussian_denoiser(spread), NOISE.double(), sigmas)
+        errors.append(float((sampled / NOISE.double()).mean() / exact - 1))
+    assert abs(errors[2]) < 3e-4
+    for coarse, fine in itertools.pairwise(errors):
+        assert 3.3 < coarse / fine < 4.7
+
+
+def test_calls_of_the_denoiser() -> None:
+    """Heun's steps call it twice, but for the last one; the others once."""
+    for sampler, expected in ((sample_euler, 5), (sample_heun, 9), (sample_dpmpp_2m, 5)):
+        levels: list[float] = []
+
+        def denoiser(noisy: Tensor, sigma: Tensor, levels: list[float] = levels) -> Tensor:
+            levels.append(float(sigma))
+            return torch.zeros_like(noisy)
+
+        sampler(denoiser, NOISE, karras_sigmas(5))
+        assert len(levels) == expected
+        assert min(levels) > 0
 
 
 def test_starts_at_the_first_noise_level_and_walks_down() -> None:

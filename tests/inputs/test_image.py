@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sgm.errors import UserError
-from sgm.inputs.image import find_images, fit_image, fit_size, image_to_tensor, over_white, read_image, to_rgb_or_rgba
+from sgm.inputs.image import fit_image, fit_size, image_to_tensor, over_white, read_image, to_rgb_or_rgba
 
 WIDE, TINY = (1024, 576), (128, 128)
 
@@ -35,52 +35,6 @@ def png(path, bit_depth, colour_type, rows, *chunks):
 
 def read_array(path):
     return np.asarray(read_image(path), dtype=int)
-
-
-# ---- find_images
-
-
-def test_a_folder_gives_its_images_sorted_whatever_the_suffixs_case(tmp_path):
-    for name in (
-        "c.PNG",
-        "a.jpeg",
-        "B.Jpg",
-        "d.webp",
-        "e.BMP",
-        "f.tif",
-        "g.TIFF",
-        "notes.txt",
-        "._c.png",
-        "h.gif",
-        "i",
-    ):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in find_images(tmp_path)] == [
-        "B.Jpg", "a.jpeg", "c.PNG", "d.webp", "e.BMP", "f.tif", "g.TIFF"
-    ]  # fmt: skip
-
-
-def test_a_file_gives_itself(tmp_path):
-    (tmp_path / "one.JPG").touch()
-    assert find_images(tmp_path / "one.JPG") == [tmp_path / "one.JPG"]
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("missing.png", "does not exist"),
-        ("notes.txt", "must end in"),
-        ("empty", "no images"),
-        ("x" * 999, "can't be read|does not exist"),
-    ],
-)
-def test_nothing_to_find_is_told(tmp_path, name, told):
-    (tmp_path / "notes.txt").touch()
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=told) as error:
-        find_images(tmp_path / name)
-    assert name in str(error.value)
 
 
 # ---- read_image

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sgm.denoiser import guided_denoiser
+from sgm.denoiser import Solver, make_denoiser
 from sgm.diffusion.guidance import guidance_scales
 from sgm.diffusion.sampler import sample_euler
 from sgm.diffusion.schedule import karras_sigmas
@@ -16,6 +16,7 @@ from sgm.models.conditioner import Conditioning
 from sgm.models.video_model import VideoModel
 from sgm.outputs.record import Stages
 from sgm.pipeline import Pipeline
+from sgm.placement import Placement
 from sgm.progress import Progress
 from sgm.request import SamplingParameters
 from tests.small_models import DATA, GOLDEN_NAMES, Golden, deterministic_model, read_golden, relative_error
@@ -67,20 +68,22 @@ def test_one_call_of_the_unet(golden: Golden, model: VideoModel) -> None:
 
 def test_sampler_from_noise_to_latents(golden: Golden, model: VideoModel) -> None:
     conditions = Conditioning(golden["cond_crossattn"], golden["cond_concat"], golden["cond_vector"])
-    denoiser = guided_denoiser(model.unet, conditions, golden["guidance_scale"])
+    denoiser = make_denoiser(model.unet, conditions, golden["guidance_scale"], Solver(golden.config.num_steps))
     assert relative_error(sample_euler(denoiser, golden["noise"], golden["sigmas"]), golden["latents"]) < TOLERANCE
 
 
 def test_first_stage(golden: Golden, model: VideoModel) -> None:
     whole = model.first_stage.decode(golden["vae_in"], len(golden["vae_in"]))
     assert relative_error(whole, golden["vae_out"]) < TOLERANCE
-    chunked = torch.cat(list(model.first_stage.decode_in_chunks(golden["latents"], golden.decoding_t)))
+    chunked = torch.cat(
+        [model.first_stage.decode(part, len(part)) for part in golden["latents"].split(golden.decoding_t)]
+    )
     assert relative_error(chunked, golden["decoded"]) < TOLERANCE
 
 
 def test_whole_run_from_the_image_alone(golden: Golden, model: VideoModel) -> None:
     no_file = Path("deterministic weights")
-    pipeline = Pipeline(model, torch.device("cpu"), "fp32", Progress(quiet=True), no_file)
+    pipeline = Pipeline(model, Placement(model, torch.device("cpu"), "high"), "fp32", Progress(quiet=True), no_file)
     angles = {}
     if "elevations_deg" in golden.tensors:
         angles = {"elevations_deg": golden["elevations_deg"].tolist()}

@@ -31,19 +31,6 @@ def test_every_frame_sees_every_other(model: VideoModel) -> None:
     assert (changed > 1e-4).all()
 
 
-def test_chunks_are_decoded_by_themselves(model: VideoModel) -> None:
-    latents = torch.randn(5, 4, 8, 8)
-    chunked = torch.cat(list(model.first_stage.decode_in_chunks(latents, 2)))
-    for frames in (slice(0, 2), slice(2, 4), slice(4, 5)):
-        alone = model.first_stage.decode(latents[frames], len(latents[frames]))
-        torch.testing.assert_close(chunked[frames], alone)
-    whole = model.first_stage.decode(latents, 5)
-    if model.config.decoder == "image":
-        torch.testing.assert_close(chunked, whole)
-    else:
-        assert not torch.allclose(chunked[1], whole[1], atol=1e-3)
-
-
 def test_conditions_of_the_unguided_side(model: VideoModel) -> None:
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     values = {"fps_id": 6, "motion_bucket_id": 127, "polar_rad": torch.ones(3), "azimuth_rad": torch.arange(3.0)}

@@ -38,6 +38,7 @@ def sources(tmp_path):
         "device": "cpu",
         "device_name": None,
         "precision": "fp32",
+        "memory": "high",
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
     }
 
@@ -62,6 +63,7 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["output"] == {"frames": 2, "width": 192, "height": 128, "fps": 6.0}
     assert record["stages"] == sources["stages"]
     assert (record["device"], record["device_name"], record["precision"]) == ("cpu", None, "fp32")
+    assert record["memory"] == "high"
     assert record["packages"]["numpy"] == np.__version__
     assert record["packages"]["python"] == sys.version.split()[0]
     assert "camera" not in record

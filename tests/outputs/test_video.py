@@ -8,10 +8,9 @@ import av
 import numpy as np
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
-from PIL import Image
 
 from sgm.errors import UserError
-from sgm.outputs.video import read_video, write_frames, write_video
+from sgm.outputs.video import constant_rate_factor, read_video, write_video
 
 COLOURS = [
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),
@@ -37,8 +36,8 @@ def ffmpeg_report(path):
 
 
 @pytest.mark.parametrize("fps", [6, 7.5, 24, 23.976, 1 / 3])
-def test_codec_rate_and_length(tmp_path, small_clip, fps):
-    write_video(tmp_path / "clip.mp4", small_clip, fps)
+def test_codec_rate_and_length(tmp_path, small_clip, fps, provenance):
+    write_video(tmp_path / "clip.mp4", small_clip, fps, 95, provenance)
     stream, count = ffmpeg_report(tmp_path / "clip.mp4")
     assert stream.startswith("h264")
     assert "yuv420p(tv, bt709, progressive)" in stream, "one name stands for matrix, primaries and transfer alike"
@@ -49,22 +48,22 @@ def test_codec_rate_and_length(tmp_path, small_clip, fps):
         assert container.duration / av.time_base == pytest.approx(len(small_clip) / fps, rel=0.01)
 
 
-def test_index_comes_before_the_pictures(tmp_path, small_clip):
-    write_video(tmp_path / "clip.mp4", small_clip, 6)
+def test_index_comes_before_the_pictures(tmp_path, small_clip, provenance):
+    write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
     content = (tmp_path / "clip.mp4").read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat"), "a browser plays it while it loads"
 
 
-def test_colours(tmp_path):
-    write_video(tmp_path / "clip.mp4", patches(), 6)
+def test_colours(tmp_path, provenance):
+    write_video(tmp_path / "clip.mp4", patches(), 6, 95, provenance)
     with av.open(tmp_path / "clip.mp4") as container:
         by_pyav = next(container.decode(video=0)).to_ndarray(format="rgb24")
     for frame in (by_pyav, *read_video(tmp_path / "clip.mp4")):
         assert np.abs(patch_means(frame) - COLOURS).max() <= 3
 
 
-def test_brightness_is_bt709_in_the_limited_range(tmp_path):
-    write_video(tmp_path / "clip.mp4", patches(), 6)
+def test_brightness_is_bt709_in_the_limited_range(tmp_path, provenance):
+    write_video(tmp_path / "clip.mp4", patches(), 6, 95, provenance)
     with av.open(tmp_path / "clip.mp4") as container:
         luma = next(container.decode(video=0)).to_ndarray()[:96]
     expected = 16 + 219 / 255 * (np.array(COLOURS) @ [0.2126, 0.7152, 0.0722])
@@ -72,51 +71,51 @@ def test_brightness_is_bt709_in_the_limited_range(tmp_path):
     np.testing.assert_allclose(measured, expected, atol=1.5)
 
 
-def test_pictures_are_close_to_the_frames(tmp_path, small_clip):
-    write_video(tmp_path / "clip.mp4", small_clip, 6)
+def test_pictures_are_close_to_the_frames(tmp_path, small_clip, provenance):
+    write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
     error = read_video(tmp_path / "clip.mp4").astype(float) - small_clip
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 40
 
 
 @pytest.mark.parametrize(("height", "width"), [(63, 95), (64, 95), (63, 96), (1, 1), (2, 50)])
-def test_odd_sides_repeat_their_last_pixels_and_nothing_is_resized(tmp_path, small_clip, height, width):
+def test_odd_sides_repeat_their_last_pixels_and_nothing_is_resized(tmp_path, small_clip, height, width, provenance):
     clip = small_clip[:, :height, :width]
-    write_video(tmp_path / "clip.mp4", clip, 6)
+    write_video(tmp_path / "clip.mp4", clip, 6, 95, provenance)
     read = read_video(tmp_path / "clip.mp4")
     assert read.shape == (5, height + height % 2, width + width % 2, 3)
     padded = np.pad(clip, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     assert np.abs(read.astype(float) - padded).mean() < 4
 
 
-def test_one_frame(tmp_path, small_clip):
-    write_video(tmp_path / "clip.mp4", small_clip[:1], 6)
+def test_one_frame(tmp_path, small_clip, provenance):
+    write_video(tmp_path / "clip.mp4", small_clip[:1], 6, 95, provenance)
     assert ffmpeg_report(tmp_path / "clip.mp4")[1] == 1
     assert read_video(tmp_path / "clip.mp4").shape == (1, 64, 96, 3)
 
 
-def test_names_are_never_read_as_options_or_addresses(tmp_path, small_clip, monkeypatch):
+def test_names_are_never_read_as_options_or_addresses(tmp_path, small_clip, monkeypatch, provenance):
     monkeypatch.chdir(tmp_path)
     for name in ("-y.mp4", "pipe:1", "a%03d b'ü.mp4"):
-        write_video(Path(name), small_clip, 6)
+        write_video(Path(name), small_clip, 6, 95, provenance)
         assert len(read_video(tmp_path / name)) == 5
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
-def test_impossible_rates(tmp_path, small_clip, fps):
+def test_impossible_rates(tmp_path, small_clip, fps, provenance):
     with pytest.raises(UserError, match=r"fps is .* above 0"):
-        write_video(tmp_path / "clip.mp4", small_clip, fps)
+        write_video(tmp_path / "clip.mp4", small_clip, fps, 95, provenance)
 
 
-def test_a_failing_encoder_raises_its_own_words(tmp_path, small_clip):
+def test_a_failing_encoder_raises_its_own_words(tmp_path, small_clip, provenance):
     with pytest.raises(OSError, match="No such file or directory"):
-        write_video(tmp_path / "absent" / "clip.mp4", small_clip, 6)
+        write_video(tmp_path / "absent" / "clip.mp4", small_clip, 6, 95, provenance)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_a_full_disk_raises(tmp_path, small_clip):
+def test_a_full_disk_raises(tmp_path, small_clip, provenance):
     (tmp_path / "clip.mp4").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        write_video(tmp_path / "clip.mp4", small_clip, 6)
+        write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
 
 
 def test_reading_what_is_no_video(tmp_path):
@@ -127,13 +126,21 @@ def test_reading_what_is_no_video(tmp_path):
         read_video(tmp_path / "text.mp4")
 
 
-def test_frames_are_high_quality_jpegs_without_colour_subsampling(tmp_path, small_clip):
-    write_frames(tmp_path / "frames", small_clip)
-    paths = sorted((tmp_path / "frames").iterdir())
-    assert [path.name for path in paths] == ["0000.jpg", "0001.jpg", "0002.jpg", "0003.jpg", "0004.jpg"]
-    for path, frame in zip(paths, small_clip, strict=True):
-        with Image.open(path) as image:
-            assert image.format == "JPEG"
-            assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3, "each channel is sampled at every pixel"
-            assert max(image.quantization[0]) <= 15, "quality 95 or better"
-            assert np.abs(np.asarray(image).astype(float) - frame).mean() < 1.5
+def test_the_quality_scale_goes_through_what_jpeg_and_x264_take_for_usual():
+    assert constant_rate_factor(75) == 23
+    assert constant_rate_factor(95) == 16
+    assert 0 < constant_rate_factor(100) < 16
+    assert 23 < constant_rate_factor(1) < 51
+
+
+def test_quality_trades_size_for_closeness(tmp_path, small_clip, provenance):
+    noise = np.random.default_rng(0).normal(0, 12, small_clip.shape)
+    clip = np.clip(small_clip + noise, 0, 255).astype(np.uint8)
+    sizes, errors = [], []
+    for quality in (10, 50, 95):
+        write_video(tmp_path / "clip.mp4", clip, 6, quality, provenance)
+        sizes.append((tmp_path / "clip.mp4").stat().st_size)
+        errors.append(np.abs(read_video(tmp_path / "clip.mp4").astype(float) - clip).mean())
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors, reverse=True)
+    assert sizes[0] < sizes[2] / 4

@@ -9,7 +9,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from sgm.outputs.video import read_video, write_frames, write_video
+from sgm.outputs.pictures import write_frames
+from sgm.outputs.video import read_video, write_video
 from sgm.outputs.watermark import MESSAGE_BITS, can_watermark, embed_watermark
 
 DATA = Path(__file__).parent.parent / "data"
@@ -87,12 +88,12 @@ def test_photographs_keep_their_looks():
 
 
 @pytest.mark.parametrize("photograph", ["astronaut", "coffee", "rocket", "hubble_deep_field"])
-def test_survives_jpeg_and_h264(photograph, tmp_path):
+def test_survives_jpeg_and_h264(photograph, tmp_path, provenance):
     clip = pan_over(getattr(skimage.data, photograph)()[..., :3])
     assert bits_read(clip) < 40, "a clip that was never marked must not read as marked"
     marked = embed_watermark(clip)
-    write_frames(tmp_path / "frames", marked)
-    write_video(tmp_path / "clip.mp4", marked, fps=6)
+    write_frames(tmp_path / "frames", marked, 95, provenance)
+    write_video(tmp_path / "clip.mp4", marked, 6, 95, provenance)
 
     jpegs = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "frames").iterdir())]
     assert len(jpegs) == len(clip)

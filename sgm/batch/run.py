@@ -1,0 +1,133 @@
+"""A batch in this process: what is missing, one clip after the other, with a report and a contact sheet as it goes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from ..checkpoint.files import Checkpoint
+from ..errors import UserError, in_one_line
+from ..outputs.lock_file import locked
+from ..outputs.publishing import CLAIM, CONTACT_SHEET_NAME, LOCK, REPORT_NAME, clear_leftovers
+from ..outputs.whole_file import write_whole
+from ..progress import Progress
+from ..request import Request
+from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
+from .done import Records
+from .items import Item
+from .make import Outcome, make_item
+from .report import check_report_is_ours, clip_line, summary, write_report
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+
+SECONDS_BETWEEN_LOOKS = 0.5
+SHARE_FOR_PAGES = 0.05  # of a run's time, at most, goes into rewriting report and contact sheet
+
+
+def run_batch(
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, load: Callable[[], Pipeline], progress: Progress
+) -> int:
+    """Make the clips of all items that are not done; `load` is called where there are any. Returns 0, or 1 on failures.
+
+    What is left is told where Ctrl-C ends it early.
+    """
+    check_report_is_ours(request.output_folder)
+    check_contact_sheet_is_ours(request.output_folder)
+    for folder in sorted({item.folder(request.output_folder) for item in items}):
+        clear_leftovers(folder)
+    pages = _Pages(items, request, progress)
+    try:
+        if missing := _missing(items, request, checkpoint, pages):
+            _make_all(missing, request, checkpoint, load(), pages)
+    finally:
+        written = pages.write()
+        progress.say(summary(items, pages.outcomes))
+    return 0 if written and all(outcome.status != "failed" for outcome in pages.outcomes) else 1
+
+
+def _missing(items: Sequence[Item], request: Request, checkpoint: Checkpoint, pages: _Pages) -> list[Item]:
+    """The items that are not done; those that are go into the pages."""
+    records = Records(request, checkpoint)
+    missing = []
+    for item in pages.progress.track("looking for finished clips", items, unit="clip"):
+        if record := records.find(item):
+            pages.outcomes.append(Outcome(item, "there", record))
+        else:
+            missing.append(item)
+    return missing
+
+
+def _make_all(
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, pipeline: Pipeline, pages: _Pages
+) -> None:
+    """Make the items in order; what another run is making comes last, and is made here if it isn't done by then."""
+    queue, busy, seconds = deque(items), 0, 0.0
+    with pages.progress.stage("clips", len(items), unit="clip") as advance:
+        while queue:
+            item = queue.popleft()
+            outcome = make_item(pipeline, item, request, checkpoint)
+            if outcome is None:
+                queue.append(item)
+                busy += 1
+                if busy == len(queue):
+                    pages.progress.say(f"another run is making what is left here ({busy}): waiting for it")
+                if busy >= len(queue):
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                continue
+            busy, seconds = 0, seconds + outcome.seconds
+            pages.add(outcome)
+            advance(1)
+            made = len(items) - len(queue)
+            left = tqdm.format_interval(seconds / made * len(queue))
+            _tell(outcome, request, f"{made} of {len(items)}, {left} left", pages.progress)
+
+
+def _tell(outcome: Outcome, request: Request, position: str, progress: Progress) -> None:
+    if outcome.status == "failed":
+        progress.say(f"failed ({position}): {outcome.item}: {outcome.reason}")
+    elif outcome.status == "made":
+        assert outcome.record is not None
+        progress.print(f"{clip_line(outcome.record, request.formats, outcome.seconds)} ({position})")
+
+
+class _Pages:
+    """What came of the items so far, and the two files in the output folder that tell of it."""
+
+    def __init__(self, items: Sequence[Item], request: Request, progress: Progress):
+        self.items, self.request, self.progress = items, request, progress
+        self.outcomes: list[Outcome] = []
+        self._next_writing = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Note an outcome, and write the files where it is time."""
+        self.outcomes.append(outcome)
+        if time.monotonic() >= self._next_writing:
+            self.write()
+
+    def write(self) -> bool:
+        """Write both files, each whole. Where that fails it is told, and False returned: the clips matter more."""
+        start, output_folder = time.monotonic(), self.request.output_folder
+        pages = {
+            REPORT_NAME: partial(write_report, items=self.items, outcomes=self.outcomes),
+            CONTACT_SHEET_NAME: partial(write_contact_sheet, outcomes=self.outcomes, formats=self.request.formats),
+        }
+        written = [self._write(output_folder / name, write) for name, write in pages.items()]
+        end = time.monotonic()
+        self._next_writing = end + (end - start) / SHARE_FOR_PAGES
+        return all(written)
+
+    def _write(self, path: Path, write: Callable[[Path], object]) -> bool:
+        try:
+            with locked(path.parent / f"{CLAIM}pages{LOCK}", wait=True):  # another run writes the same files
+                write_whole(path, write)
+        except (OSError, UserError) as error:
+            self.progress.say(f"{path} can't be written: {in_one_line(error)}")
+            return False
+        return True

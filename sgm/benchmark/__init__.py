@@ -1,0 +1,1 @@
+"""How fast and how lean the models are: `python -m sgm.benchmark`."""

@@ -1,0 +1,133 @@
+"""`python -m sgm.benchmark VERSION`: how long a clip takes, stage by stage, and how much memory; beside diffusers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from ..evaluation.report import check_can_write
+from ..flags import help_of, read_request
+from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, parameter, read_fields
+from ..presets import PRESETS
+from ..request import DEVICE
+from ..versions import RELEASES
+
+MODES = ("high", "low", "lowest")
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """What the command line asks for. Raises UserError for a value that isn't allowed."""
+
+    version: str = parameter("svd_tiny", NAME, "Which model to measure.", choices=tuple(RELEASES))
+    width: int | None = parameter(
+        None, WHOLE, "The clip's width in pixels.", low=8, high=8192, default_text="the version's own"
+    )
+    height: int | None = parameter(
+        None, WHOLE, "The clip's height in pixels.", low=8, high=8192, default_text="the version's own"
+    )
+    frames: int | None = parameter(
+        None, WHOLE, "How many frames to make.", low=1, high=1024, default_text="the version's own"
+    )
+    steps: int | None = parameter(
+        None, WHOLE, "How many denoising steps to take.", low=1, high=1000, default_text="the preset's"
+    )
+    model_channels: int | None = parameter(
+        None,
+        WHOLE,
+        "Measure a model of the version's structure that is narrower, with so many channels at its finest level and"
+        " random weights.",
+        low=32,
+        high=1024,
+        default_text="the version's own",
+    )
+    preset: tuple[str, ...] = parameter(
+        ("exact",), NAMES, "The presets to measure, one after the other.", choices=tuple(PRESETS), default_text="exact"
+    )
+    memory: tuple[str, ...] = parameter(
+        ("high",), NAMES, "The memory modes to measure each of them in.", choices=MODES, default_text="high"
+    )
+    precision: str | None = parameter(
+        None,
+        NAME,
+        "The kind of number that UNet and image tower compute with.",
+        choices=("fp16", "bf16", "fp32"),
+        default_text="what suits the device",
+    )
+    device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
+    compile: bool = parameter(False, TRUTH, "Compile the UNet's blocks first.", default_text="no")
+    against: str | None = parameter(
+        None,
+        NAME,
+        "Measure this beside, with the same weights on the same device, in turn: diffusers' pipeline as it is, and on"
+        " cuda compiled as well.",
+        choices=("diffusers",),
+        default_text="nothing",
+    )
+    warmups: int = parameter(3, WHOLE, "How many runs to make before those that count.", low=0, high=100)
+    repeats: int = parameter(5, WHOLE, "How many runs count, by their median.", low=1, high=100)
+    reference: bool = parameter(
+        True,
+        TRUTH,
+        "Make the exact clip in fp32 too, and say how near the others come: with a model of full size it takes the"
+        " longest.",
+        default_text="yes",
+    )
+    cap_gb: float | None = parameter(
+        None,
+        NUMBER,
+        "Refuse memory of the graphics card beyond so many GB (1e9 bytes), as a smaller card would.",
+        low=0.1,
+        high=1000,
+        default_text="none",
+    )
+    output: Path = parameter(
+        None,
+        PATH,
+        "The JSON file for what is found, beside which a chart goes; earlier ones are replaced.",
+        default_text="outputs/benchmark/VERSION.json",
+    )
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        if self.output is None:
+            object.__setattr__(self, "output", Path("outputs", "benchmark", f"{self.version}.json"))
+        if self.output.suffix != ".json":
+            raise UserError(f"output can't be {str(self.output)!r}: give a name that ends in .json")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
+    words = sys.argv[1:] if words is None else words
+    if "-h" in words or "--help" in words:
+        sys.stdout.write(help_text())
+        return 0
+    try:
+        request = read_request(
+            BenchmarkRequest, words, "version", advice="write --NAME VALUE, as in --preset exact,fast"
+        )
+        check_can_write(request.output)
+
+        from .run import run_benchmark  # only now: torch takes seconds to import
+
+        sys.stdout.write(run_benchmark(request))
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def help_text() -> str:
+    """Every parameter with its explanation and default."""
+    return help_of(
+        BenchmarkRequest,
+        "Measures how long a clip takes, stage by stage, and how much memory: prints tables, writes JSON and a chart.",
+        "python -m sgm.benchmark VERSION [--NAME VALUE] ...",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The benchmark's run: each way of making the clip is loaded, measured and let go of; rivals run in turn with it."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.finding import find_checkpoint
+from ..config import ModelConfig, load_config
+from ..errors import UserError
+from ..evaluation.scores import Pictures, psnr, ssim
+from ..pipeline import PRECISIONS, choose_device, choose_precision, load
+from ..progress import Progress
+from ..request import SamplingParameters
+from .arithmetic import Arithmetic, ceiling, count
+from .diffusers_pipeline import Rival, check_diffusers
+from .machine import describe_machine
+from .report import draw_chart, rival_table, stage_table, write_json
+from .stages import Subject
+from .subject import narrowed, write_config, write_random_weights
+from .timing import measure_in_turn, ratio, synchronize
+
+if TYPE_CHECKING:
+    from .__main__ import BenchmarkRequest
+
+
+def run_benchmark(request: BenchmarkRequest) -> str:
+    """Measures what is asked for, writes it, and returns the tables. Raises UserError."""
+    config = load_config(request.version)
+    if request.model_channels is not None:
+        config = narrowed(config, request.model_channels)
+    device = choose_device(request.device)
+    precision = choose_precision(request.precision, device)
+    if request.against is not None:
+        check_diffusers(config)
+    if request.cap_gb is not None:
+        _cap(device, request.cap_gb)
+    ways = list(itertools.product(request.preset, request.memory))
+    parameters = {preset: _parameters(request, config, preset) for preset in request.preset}
+    progress = Progress()
+    with tempfile.TemporaryDirectory() as folder:
+        weights = _weights(request, config, Path(folder), PRECISIONS[precision])
+
+        def load_subject(preset: str, memory: str, precision: str, compiled: bool) -> Subject:
+            pipeline = load(
+                request.version,
+                **weights,
+                device=str(device),
+                precision=precision,
+                memory=memory,
+                compiled=compiled,
+                progress=Progress(quiet=True),
+            )
+            sides = (parameters[preset].height or config.height, parameters[preset].width or config.width)
+            generator = torch.Generator().manual_seed(0)
+            image = torch.rand(1, 3, *sides, generator=generator) * 2 - 1
+            return Subject(pipeline, image, parameters[preset])
+
+        exact = _parameters(request, config, "exact")
+        parameters.setdefault("exact", exact)
+        reference = _reference(load_subject("exact", "high", "fp32", False)) if request.reference else None
+        limit = ceiling(device, PRECISIONS[precision])
+        results: list[dict[str, Any]] = []
+        rivals: list[dict[str, Any]] = []
+        for preset, memory in progress.track("measuring", ways, unit="way"):
+            start = time.perf_counter()
+            subject = load_subject(preset, memory, precision, request.compile)
+            synchronize(device)
+            loading = time.perf_counter() - start
+            rivals_here = _rivals(request, subject, precision) if not results else {}
+            name = f"{preset}, {memory}"
+            result, found = _measure(request, name, subject, rivals_here, loading)
+            clip = subject.parameters
+            assert clip.num_frames is not None
+            height, width = subject.image.shape[2:]
+            operations = count(config, clip.num_frames, height, width, clip.decoding_t)
+            result |= _rates(operations, subject, result, limit)
+            if reference is not None:
+                result |= _likeness(subject, reference)
+            results.append(result)
+            rivals += found
+            del subject, rivals_here
+            _let_go(device)
+    content = {
+        "version": request.version,
+        "model_channels": config.unet.model_channels,
+        "random_weights": "config" in weights,
+        "frames": exact.num_frames,
+        "width": exact.width or config.width,
+        "height": exact.height or config.height,
+        "precision": precision,
+        "compiled": request.compile,
+        "cap_gb": request.cap_gb,
+        "warmups": request.warmups,
+        "repeats": request.repeats,
+        "ceiling_tflops_a_second": limit / 1e12,
+        "operations": asdict(operations),
+        "machine": describe_machine(device),
+        "results": results,
+        "rivals": rivals,
+    }
+    write_json(request.output, content)
+    title = f"{request.version}, {content['frames']} frames of {content['width']}x{content['height']}, {precision}"
+    title += f", {describe_machine(device)['device']}"
+    chart = request.output.with_suffix(".png")
+    bars = results + [{"name": rival["name"], "seconds": {"whole clip": rival["seconds"]}} for rival in rivals]
+    draw_chart(chart, bars, title)
+    tables = [title, stage_table(results)] + ([rival_table(rivals)] if rivals else [])
+    return "\n\n".join([*tables, f"written to {request.output} and {chart}"]) + "\n"
+
+
+def _cap(device: torch.device, gigabytes: float) -> None:
+    if device.type != "cuda":
+        raise UserError(f"cap_gb can't be kept on {device}: leave it away, or compute on cuda")
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(gigabytes * 1e9 / total, 1.0), device)
+
+
+def _parameters(request: BenchmarkRequest, config: ModelConfig, preset: str) -> SamplingParameters:
+    return SamplingParameters(
+        num_frames=request.frames,
+        num_steps=request.steps,
+        width=request.width,
+        height=request.height,
+        preset=preset,
+    ).resolved_for(config)
+
+
+def _weights(request: BenchmarkRequest, config: ModelConfig, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """What `load` takes: the version's own weights where they are there, else random ones."""
+    if request.model_channels is None:
+        try:
+            return {"checkpoint": find_checkpoint(request.version)}
+        except UserError:  # not there, which is no mistake here
+            pass
+    write_random_weights(config, folder / "random.safetensors", dtype)
+    write_config(config, folder / "config.yaml")
+    return {"checkpoint": folder / "random.safetensors", "config": folder / "config.yaml"}
+
+
+def _reference(subject: Subject) -> Pictures:
+    """The exact clip on the plain path, in fp32."""
+    subject.make_clip()
+    assert subject.frames is not None
+    return subject.frames
+
+
+def _rivals(request: BenchmarkRequest, subject: Subject, precision: str) -> dict[str, Rival]:
+    if request.against is None:
+        return {}
+    pipeline = subject.pipeline
+    rivals = {"diffusers": Rival(pipeline.model, pipeline.device, PRECISIONS[precision])}
+    if pipeline.device.type == "cuda":
+        rivals["diffusers, compiled"] = Rival(pipeline.model, pipeline.device, PRECISIONS[precision], compiled=True)
+    return rivals
+
+
+def _measure(
+    request: BenchmarkRequest, name: str, subject: Subject, rivals: dict[str, Rival], loading: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Our times, and those of the rivals, taken in turn with ours."""
+    device = subject.pipeline.device
+    clips: dict[str, Callable[[], object]] = {name: subject.make_clip}
+    clips |= {rival: theirs.clip_of(subject) for rival, theirs in rivals.items()}
+    clip_times = measure_in_turn(clips, device, request.warmups, request.repeats)
+    single = subject.single_stages(request.warmups, request.repeats)
+    result = {
+        "name": name,
+        "seconds": {
+            "loading": loading,
+            **{stage: timing.median for stage, timing in single.items()},
+            **{stage: subject.seconds_of(stage, request.warmups) for stage in ("conditioning", "sampling", "decoding")},
+            "whole clip": clip_times[name].median,
+            "first clip": clip_times[name].first,
+        },
+        "spread": clip_times[name].spread,
+        "peak_memory_bytes": subject.peak_memory(),
+        "runs": clip_times[name].as_json(),
+    }
+    found = []
+    for rival, theirs in rivals.items():
+        steps: dict[str, Callable[[], Tensor]] = {"ours": subject.unet_step(), rival: theirs.step_of(subject)}
+        step_times = measure_in_turn(steps, device, request.warmups, request.repeats)
+        outputs = [step().float() for step in steps.values()]
+        found.append(
+            {
+                "name": rival,
+                "seconds": clip_times[rival].median,
+                "clip_ratio": ratio(clip_times[rival], clip_times[name]),
+                "step_ratio": ratio(step_times[rival], step_times["ours"]),
+                "step_difference": float((outputs[0] - outputs[1]).norm() / outputs[1].norm()),
+                "runs": clip_times[rival].as_json(),
+                "step_runs": {which: timing.as_json() for which, timing in step_times.items()},
+            }
+        )
+    return result, found
+
+
+def _rates(operations: Arithmetic, subject: Subject, result: dict[str, Any], limit: float) -> dict[str, float]:
+    """Operations a second in sampling, and their share of the device's ceiling."""
+    clip = subject.parameters
+    assert clip.num_steps is not None
+    assert clip.cache_interval is not None
+    full = -(-clip.num_steps // clip.cache_interval)
+    total = full * operations.unet_step + (clip.num_steps - full) * operations.unet_cached_step
+    rate = total / result["seconds"]["sampling"]
+    return {"sampling_tflops_a_second": rate / 1e12, "share_of_ceiling": rate / limit}
+
+
+def _likeness(subject: Subject, reference: Pictures) -> dict[str, float]:
+    """How near the clip is to the exact one in fp32."""
+    frames = subject.frames
+    assert frames is not None
+    similar = [ssim(frame, true) for frame, true in zip(frames, reference, strict=True)]
+    return {"psnr_db": psnr(frames, reference), "ssim": sum(similar) / len(similar)}
+
+
+def _let_go(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,65 @@
+"""Frames as picture files: a folder of JPEGs, an animated WebP, an animated GIF.
+
+JPEGs are saved without colour subsampling, for the watermark lives in the colour of 2x2 pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgm.outputs.provenance import Provenance
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def write_frames(folder: Path, frames: NDArray[np.uint8], quality: int, provenance: Provenance) -> None:
+    """Write frames, uint8 (T, H, W, 3) in RGB, into a folder as 0000.jpg, 0001.jpg, ..., their sizes unchanged.
+
+    quality: 1 to 100, as JPEG counts.
+    """
+    folder.mkdir(exist_ok=True)
+    exif, xmp = provenance.exif(), provenance.xmp()
+    for index, picture in enumerate(_pictures(frames)):
+        path = folder / f"{index:04d}.jpg"
+        picture.save(path, quality=quality, subsampling="4:4:4", exif=exif, xmp=xmp)
+
+
+def write_webp(path: Path, frames: NDArray[np.uint8], fps: float, quality: int, provenance: Provenance) -> None:
+    """Write frames, uint8 (T, H, W, 3) in RGB, as an animated WebP that plays for ever.
+
+    fps: frames a second, kept to whole milliseconds a frame. quality: 1 to 100, as WebP counts.
+    """
+    first, *others = _pictures(frames)
+    duration = max(1, round(1000 / fps))
+    more = {"exif": provenance.exif(), "xmp": provenance.xmp()}
+    first.save(path, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=quality, **more)
+
+
+def write_gif(path: Path, frames: NDArray[np.uint8], fps: float, provenance: Provenance) -> None:
+    """Write frames, uint8 (T, H, W, 3) in RGB, as an animated GIF that plays for ever, in 256 colours for all frames.
+
+    fps: frames a second; GIF keeps whole hundredths of a second a frame, at least 0.02, for viewers slow down others.
+    """
+    from PIL import Image
+
+    everything = Image.fromarray(np.concatenate(frames))  # one palette, so that colours don't flicker
+    palette = everything.quantize(256, Image.Quantize.MEDIANCUT)
+    first, *others = (picture.quantize(palette=palette) for picture in _pictures(frames))
+    duration = 10 * max(2, round(100 / fps))
+    comment = provenance.comment.encode()
+    first.save(path, "GIF", save_all=True, append_images=others, duration=duration, loop=0, comment=comment)
+
+
+def _pictures(frames: NDArray[np.uint8]) -> list[Image.Image]:
+    from PIL import Image
+
+    assert frames.dtype == np.uint8, f"frames must be uint8, not {frames.dtype}"
+    assert frames.ndim == 4, f"frames must be (T, H, W, 3), not {frames.shape}"
+    assert frames.shape[3] == 3, f"frames must be (T, H, W, 3), not {frames.shape}"
+    assert frames.size > 0, f"frames must not be empty: {frames.shape}"
+    return [Image.fromarray(frame) for frame in frames]

@@ -1,0 +1,353 @@
+"""Batches from their words to their files, in this process and in others, with the faults really caused."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgm.batch import make
+from sgm.outputs.video import read_video
+from sgm.pipeline import Pipeline
+
+
+def report_of(out: Path) -> dict:
+    return json.loads((out / "report.json").read_text())
+
+
+def statuses(out: Path) -> dict[str, str]:
+    return {entry["name"]: entry["status"] for entry in report_of(out)["items"]}
+
+
+def clips_in(out: Path) -> list[str]:
+    paths = [path.relative_to(out) for path in out.rglob("*.json") if path.name != "report.json"]
+    return sorted(path.with_suffix("").as_posix() for path in paths if not path.as_posix().startswith("."))
+
+
+def hidden_in(out: Path) -> list[str]:
+    return [path.name for path in out.rglob(".*")]
+
+
+def contents(out: Path) -> dict[Path, tuple[int, bytes]]:
+    clips = (path for path in out.rglob("*") if path.is_file() and path.name not in ("report.json", "index.html"))
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in clips}
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def no_loading(monkeypatch):
+    """A function after which loading a model is an error."""
+
+    def refuse(*args, **more):
+        raise AssertionError("the model was loaded")
+
+    return lambda: monkeypatch.setattr("sgm.pipeline.load", refuse)
+
+
+def test_a_rerun_makes_only_what_is_missing(images, out, run_here, no_loading, capsys):
+    assert run_here(images) == 0
+    first = contents(out)
+    assert clips_in(out) == ["a", "b", "c"]
+    assert capsys.readouterr().out.count("2 frames, 32x32") == 3
+    (out / "b.mp4").write_bytes((out / "b.mp4").read_bytes()[:-9])
+    shutil.rmtree(out / "c")
+
+    assert run_here(images) == 0
+    assert clips_in(out) == ["a", "b", "b-1", "c", "c-1"], "nothing is overwritten, be it damaged"
+    second = contents(out)
+    assert {path: second[path] for path in first if path in second and path.name != "b.mp4"} == {
+        path: content for path, content in first.items() if path in second and path.name != "b.mp4"
+    }
+    assert (out / "b-1" / "0001.jpg").read_bytes() == (out / "b" / "0001.jpg").read_bytes()
+    assert statuses(out) == {"a": "there", "b": "made", "c": "made"}
+
+    no_loading()
+    assert run_here(images) == 0
+    assert contents(out) == second
+    assert "     3  there already" in capsys.readouterr().err
+    assert hidden_in(out) == []
+
+
+def test_changed_parameters_make_new_clips_and_the_old_ones_still_count(images, out, run_here, no_loading):
+    assert run_here(images) == 0
+    assert run_here(images, "--seed", "1") == 0
+    assert clips_in(out) == ["a", "a-1", "b", "b-1", "c", "c-1"]
+    no_loading()
+    assert run_here(images) == 0
+    assert run_here(images, "--seed", "1") == 0
+    assert [entry["record"] for entry in report_of(out)["items"]] == ["a-1.json", "b-1.json", "c-1.json"]
+
+
+def test_a_list_makes_what_its_lines_say(images, out, run_here, no_loading):
+    lines = [
+        {"input_path": "a.png", "seed": 1},
+        {"input_path": "a.png", "seed": 2},
+        {"input_path": "a.png", "output_name": "long/a", "num_frames": 3, "fps": 12},
+        {"input_path": "a.png", "seed": 1},
+    ]
+    (images / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert run_here(images / "list.jsonl") == 0
+    assert clips_in(out) == ["a", "a-1", "long/a"]
+    assert [entry["status"] for entry in report_of(out)["items"]] == ["made", "made", "made", "there"]
+    records = {name: json.loads((out / f"{name}.json").read_text()) for name in clips_in(out)}
+    assert [records[name]["parameters"]["seed"] for name in ("a", "a-1")] == [1, 2]
+    assert (records["long/a"]["output"]["fps"], len(read_video(out / "long" / "a.mp4"))) == (12.0, 3)
+    no_loading()
+    assert run_here(images / "list.jsonl") == 0
+
+
+def test_clips_of_subfolders_do_not_meet_and_equal_single_runs(tmp_path, out, make_image, run_here):
+    for seed, shot in enumerate(("one", "two")):
+        make_image(tmp_path / "in" / shot / "frame.png", seed)
+    assert run_here(tmp_path / "in", "--recursive", "--formats", "frames") == 0
+    assert clips_in(out) == ["one/frame", "two/frame"]
+    assert run_here(tmp_path / "in" / "two" / "frame.png", "--formats", "frames") == 0
+    assert clips_in(out) == ["frame", "one/frame", "two/frame"]
+    frames = {name: (out / name / "0001.jpg").read_bytes() for name in clips_in(out)}
+    assert frames["frame"] == frames["two/frame"] != frames["one/frame"]
+
+
+def test_a_single_image_is_always_made_anew(images, out, run_here):
+    for names in (["a"], ["a", "a-1"]):
+        assert run_here(images / "a.png") == 0
+        assert clips_in(out) == names
+    assert not (out / "report.json").exists()
+
+
+def test_mistakes_of_a_list_are_told_before_torch_is_loaded_and_leave_nothing(images, out, start):
+    (images / "list.jsonl").write_text('{"input_path": "a.png"}\n{"input_path": "a.png", "seed": -1}\nnonsense\n')
+    watch = "import sys, runpy; sys.argv[0] = sys.argv.pop(1)\ntry: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    watch += "finally: print('torch' in sys.modules)"
+    process = start(images / "list.jsonl", python=("-c", watch))
+    said = process.communicate()
+    assert process.returncode == 2
+    assert said[0] == "False\n"
+    assert [line.split(":")[0] for line in said[1].splitlines()] == ["error", "  line 2", "  line 3"]
+    assert not out.exists()
+
+
+# ---- one bad item never ends the run
+
+
+def test_a_broken_and_a_vanished_image(tmp_path, out, make_image, start):
+    for seed in range(6):
+        make_image(tmp_path / "in" / f"{seed}.png", seed)
+    (tmp_path / "in" / "1.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "2.png").write_bytes((tmp_path / "in" / "3.png").read_bytes()[:-500])
+    process = start(tmp_path / "in")
+    wait_for(lambda: (out / "0.json").exists() or process.poll() is not None)
+    (tmp_path / "in" / "5.png").unlink()
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert statuses(out) == {"0": "made", "1": "failed", "2": "failed", "3": "made", "4": "made", "5": "failed"}
+    reasons = [entry.get("reason", "") for entry in report_of(out)["items"]]
+    assert "no known image format" in reasons[1]
+    assert "truncated" in reasons[2]
+    assert "does not exist" in reasons[5]
+    assert "Traceback" not in said
+    table = said[said.index("     3  made now") :]
+    assert "     3  failed" in table
+    assert all(f"{number}.png" in table for number in (1, 2, 5))
+    assert hidden_in(out) == []
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A function: whatever generates, once for each error of a list, raises that; None lets it work. Gives a count."""
+    generate, calls = Pipeline.generate, []
+
+    def use(errors):
+        def generate_or_fail(self, image, parameters, stages):
+            calls.append(parameters.seed)
+            error = errors.pop(0) if errors else None
+            if error is not None:
+                raise error
+            return generate(self, image, parameters, stages)
+
+        monkeypatch.setattr(Pipeline, "generate", generate_or_fail)
+        monkeypatch.setattr(make, "SECONDS_BEFORE_RETRY", 0.0)
+        return calls
+
+    return use
+
+
+def test_memory_that_ran_out_is_tried_once_more(images, out, run_here, failing, capsys):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+    calls = failing([full, None, full, full, None])
+    assert run_here(images) == 1
+    assert len(calls) == 5
+    assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
+    assert "--decoding_t 1" in report_of(out)["items"][1]["reason"]
+    assert capsys.readouterr().err.count("trying again: the memory does not suffice") == 2
+    assert run_here(images) == 0, "the rerun makes what failed"
+    assert statuses(out) == {"a": "there", "b": "made", "c": "there"}
+
+
+def test_a_bug_is_recorded_with_its_kind_and_not_tried_again(images, out, run_here, failing, capsys):
+    calls = failing([ZeroDivisionError("of our own")])
+    assert run_here(images) == 1
+    assert len(calls) == 3
+    assert report_of(out)["items"][0]["reason"] == "ZeroDivisionError: of our own"
+    assert "Traceback" not in capsys.readouterr().err
+    failing([ZeroDivisionError("again")])
+    assert run_here(images, "--verbose") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_moments_trouble_of_the_file_system_is_tried_once_more(images, out, run_here, failing, monkeypatch):
+    failing([])
+    read, save = make.read_image, make.save_clip
+    troubles = {"read": [OSError(errno.ESTALE, "Stale file handle")], "save": [OSError(errno.EIO, "I/O error")] * 3}
+
+    def troubled(work, kind):
+        def work_or_fail(*args):
+            if troubles[kind]:
+                raise troubles[kind].pop()
+            return work(*args)
+
+        return work_or_fail
+
+    monkeypatch.setattr(make, "read_image", troubled(read, "read"))
+    monkeypatch.setattr(make, "save_clip", troubled(save, "save"))
+    assert run_here(images) == 1
+    assert statuses(out) == {"a": "failed", "b": "made", "c": "made"}
+    assert hidden_in(out) == []
+
+
+@contextmanager
+def mounted(folder: Path, options: str):
+    """A tmpfs of its own at the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("mounting takes more rights")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+needs_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting takes root")
+
+
+@needs_root
+def test_a_full_disk(tmp_path, out, make_image, run_here, capsys):
+    for seed in range(8):
+        make_image(tmp_path / "in" / f"{seed}.png", seed)
+    with mounted(out, "size=100k"):
+        assert run_here(tmp_path / "in") == 1
+        said = capsys.readouterr().err
+        made = clips_in(out)
+        assert 1 <= len(made) < 8
+        assert "No space left on device" in said
+        assert "Traceback" not in said
+        assert hidden_in(out) == []
+        for name in made:
+            assert len(read_video(out / f"{name}.mp4")) == 2
+        subprocess.run(["mount", "-o", "remount,size=10m", out], check=True)
+        assert run_here(tmp_path / "in") == 0
+        assert clips_in(out) == [str(seed) for seed in range(8)]
+        assert [statuses(out)[name] for name in made] == ["there"] * len(made)
+
+
+def test_files_that_may_not_grow(images, out, start):
+    resource = pytest.importorskip("resource", reason="limits are not for Windows")
+    process = start(images, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500)))
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert statuses(out) == {"a": "failed", "b": "failed", "c": "failed"}
+    assert said.count("failed (") == 3
+    assert clips_in(out) == hidden_in(out) == []
+
+
+@needs_root
+def test_a_read_only_output_folder_is_told_before_anything(images, out, run_here, no_loading, capsys):
+    no_loading()
+    with mounted(out, "size=1m,ro"):
+        assert run_here(images) == 2
+    assert "can't write in output_folder" in capsys.readouterr().err
+
+
+@needs_root
+def test_a_read_only_subfolder_fails_its_clips_alone(images, out, make_image, run_here):
+    make_image(images / "sub" / "d.png")
+    with mounted(out / "sub", "size=1m,ro"):
+        assert run_here(images, "--recursive") == 1
+        assert statuses(out) == {"a": "made", "b": "made", "c": "made", "sub/d": "failed"}
+        assert "can't write" in report_of(out)["items"][3]["reason"]
+
+
+def test_others_files_of_the_pages_names_are_not_replaced(images, out, run_here, no_loading, capsys):
+    no_loading()
+    out.mkdir()
+    for name in ("report.json", "index.html"):
+        (out / name).write_text("mine")
+        assert run_here(images) == 2
+        assert f"{name} is not a" in capsys.readouterr().err
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+
+
+# ---- stopped, killed, side by side
+
+
+def test_ctrl_c_drops_the_current_clip_and_says_what_is_left(tmp_path, out, make_image, start):
+    for seed in range(40):
+        make_image(tmp_path / "in" / f"{seed:02d}.png", seed)
+    process = start(tmp_path / "in")
+    wait_for(lambda: len(clips_in(out)) >= 3)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    made = len(clips_in(out))
+    assert 3 <= made < 40
+    assert re.search(rf"^ +{made}  made now$", said, flags=re.MULTILINE)
+    assert re.search(rf"^ +{40 - made}  left to make$", said, flags=re.MULTILINE)
+    assert said.endswith("stopped by Ctrl-C; finished clips are kept\n")
+    assert "Traceback" not in said
+    assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 0, "left": 40 - made}
+    assert hidden_in(out) == []
+
+
+def test_a_killed_run_is_completed_by_the_next(tmp_path, out, make_image, start, run_here):
+    for seed in range(12):
+        make_image(tmp_path / "in" / f"{seed:02d}.png", seed)
+    process = start(tmp_path / "in")
+    wait_for(lambda: len(clips_in(out)) >= 3)
+    wait_for(lambda: [path for path in out.glob(".claim-*") if path.is_dir()])
+    process.kill()
+    process.communicate()
+    before = contents(out)
+    assert run_here(tmp_path / "in") == 0
+    assert clips_in(out) == [f"{seed:02d}" for seed in range(12)]
+    assert {path: contents(out)[path] for path in before if ".claim-" not in str(path)} == {
+        path: content for path, content in before.items() if ".claim-" not in str(path)
+    }
+    assert hidden_in(out) == []
+
+
+def test_two_runs_at_once_share_the_work(tmp_path, out, make_image, start):
+    for seed in range(16):
+        make_image(tmp_path / "in" / f"{seed:02d}.png", seed)
+    processes = [start(tmp_path / "in") for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    lines = [line for out_text, _ in said for line in out_text.splitlines()]
+    assert sorted(Path(line.split(":")[0]).name for line in lines) == [f"{seed:02d}.mp4" for seed in range(16)]
+    assert clips_in(out) == [f"{seed:02d}" for seed in range(16)]
+    assert set(statuses(out).values()) <= {"made", "there"}
+    assert hidden_in(out) == []

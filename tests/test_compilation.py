@@ -1,0 +1,24 @@
+"""Compiled blocks against blocks as they are."""
+
+import pytest
+import torch
+
+from sgm.compilation import COMPILED, compile_blocks
+from tests.small_models import deterministic_model, miniature_config, relative_error
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler gives some
+def test_compiled_blocks_give_the_same() -> None:
+    model = deterministic_model(miniature_config("svd"))
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(3, model.config.vector_width, generator=generator)
+    given = (torch.randn(3, 8, 8, 8, generator=generator), torch.zeros(3), torch.randn(1, 1, 32), vector, 3)
+    with torch.inference_mode():
+        plain = model.unet(*given)
+        compile_blocks(model.unet)
+        compiled = model.unet(*given)
+    assert relative_error(compiled, plain) < 1e-5
+    assert not torch.equal(compiled, plain)  # rounding tells that other code ran
+    blocks = [module for module in model.unet.modules() if isinstance(module, COMPILED)]
+    assert all(block._compiled_call_impl is not None for block in blocks)

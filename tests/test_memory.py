@@ -1,0 +1,93 @@
+"""Which memory mode is chosen, and what the choice's figures are worth: counted on models of the full size."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from sgm import memory
+from sgm.benchmark.peak_memory import FusedAttention, PeakMemory
+from sgm.config import load_config
+from sgm.errors import UserError
+from sgm.memory import MEMORY_MODES, choose_memory, needed_bytes
+from sgm.models.attention import FeedForward
+from sgm.models.streaming import decode_streaming
+from sgm.models.video_model import VideoModel
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GB = 1e9
+
+
+@pytest.mark.parametrize(("free", "expected"), [(80, "high"), (24, "low"), (8, "low"), (5, "lowest"), (1, "lowest")])
+def test_auto_takes_the_first_mode_that_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, free: float, expected: str
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free * GB)
+    assert choose_memory("auto", load_config("svd_xt"), CUDA, torch.float16) == expected
+    assert choose_memory("high", load_config("svd_xt"), CUDA, torch.float16) == "high"
+
+
+def test_the_bundled_models_have_room_on_a_processor() -> None:
+    assert choose_memory("auto", load_config("svd_tiny"), CPU, torch.float32) == "high"
+
+
+def test_an_unknown_mode_is_told() -> None:
+    with pytest.raises(UserError, match=r"memory 'lo' is not known: give one of auto, high, low, lowest"):
+        choose_memory("lo", load_config("svd_tiny"), CPU, torch.float32)
+
+
+def test_the_free_memory_of_a_processor() -> None:
+    assert 0 < memory.free_bytes(CPU) < 2**45
+
+
+def test_needs_fall_from_mode_to_mode() -> None:
+    for version in ("svd", "svd_xt", "sv3d_p"):
+        needs = [needed_bytes(mode, load_config(version), CUDA, torch.float16) for mode in MEMORY_MODES.values()]
+        assert needs == sorted(needs, reverse=True)
+
+
+@pytest.mark.parametrize("version", ["svd", "svd_xt", "sv3d_p"])
+@pytest.mark.parametrize("mode", ["high", "low"])
+def test_the_estimate_of_the_unet_is_what_is_counted(version: str, mode: str) -> None:
+    """Without weights and overhead. On the meta device, where a model of full size computes nothing."""
+    config, settings = load_config(version), MEMORY_MODES[mode]
+    model = model_without_weights(version, settings.tokens_at_once)
+    model.unet.half()
+    clips = 1 if settings.guidance_in_turn else 2
+    frames, height, width = clips * config.num_frames, config.height // 8, config.width // 8
+    given = {
+        "x": torch.empty(frames, 8, height, width, dtype=torch.float16, device="meta"),
+        "noise": torch.empty(frames, device="meta"),
+        "context": torch.empty(clips, 1, 1024, device="meta"),
+        "vector": torch.empty(frames, config.vector_width, device="meta"),
+    }
+    with torch.inference_mode(), FusedAttention(), PeakMemory() as counted:
+        model.unet(**given, num_frames=config.num_frames)
+    factor = memory.UNET_ACTIVATIONS if mode == "high" else memory.UNET_ACTIVATIONS_IN_PARTS
+    assert counted.peak == pytest.approx(factor * frames * height * width * 320 * 2, rel=0.1)
+
+
+@pytest.mark.parametrize("version", ["svd_xt", "svd_xt_image_decoder"])
+def test_the_estimate_of_the_decoder_is_no_less_than_what_is_counted(version: str) -> None:
+    model = model_without_weights(version, None)
+    one_activation = 128 * 576 * 1024 * 4
+    for frames, streaming in ((14, False), (1, True)):
+        latents = torch.empty(frames, 4, 72, 128, device="meta")
+        with torch.inference_mode(), FusedAttention(), PeakMemory() as counted:
+            if streaming:
+                decode_streaming(model.first_stage, latents, 1)
+            else:
+                model.first_stage.decode(latents, frames)
+        factor = memory.STREAMING_DECODER_ACTIVATIONS if streaming else memory.DECODER_ACTIVATIONS
+        estimated = factor * frames * one_activation
+        assert 0.75 * estimated < counted.peak < estimated
+
+
+def model_without_weights(version: str, tokens_at_once: int | None) -> VideoModel:
+    config = load_config(version)
+    with torch.device("meta"):
+        model = VideoModel(dataclasses.replace(config)).requires_grad_(False).eval()
+    for module in model.modules():
+        if isinstance(module, FeedForward):
+            module.tokens_at_once = tokens_at_once
+    return model
