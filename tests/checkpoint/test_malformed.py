@@ -124,6 +124,9 @@ PICKLES = {
     "an archive of pictures": archive(("picture.png", b"\x89PNG")),
     "an empty archive": archive(),
     "a bomb": archive(("a/data.pkl", b"\x80\x02" + b"\0" * 300_000_000), compression=zipfile.ZIP_DEFLATED),
+    "a bomb of numbers": archive(
+        ("a/data.pkl", b"\x80\x02}."), ("a/data/0", b"\0" * 300_000_000), compression=zipfile.ZIP_DEFLATED
+    ),
     "members of one name": archive(("a/data.pkl", b"\x80\x02."), ("b/data.pkl", b"\x80\x02.")).replace(b"b/", b"a/"),
     "a pickle of garbage": archive(("a/data.pkl", b"\x80\x02" + bytes(range(256))), ("a/version", b"3")),
     "long instructions": archive(("a/data.pkl", b"\x80\x02" + b"N0" * 40_000_000 + b"."), ("a/version", b"3")),
@@ -274,7 +277,9 @@ def test_an_index_reaches_nothing_outside_its_folder(
         assert "is no .safetensors file beside it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["a bomb", "members of one name", "long instructions", "an archive of pictures"])
+@pytest.mark.parametrize(
+    "name", ["a bomb", "a bomb of numbers", "members of one name", "long instructions", "an archive of pictures"]
+)
 def test_a_suspicious_archive_is_never_unpacked(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
