@@ -132,7 +132,7 @@ def telling_of_bad_files(path: Path) -> Iterator[None]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses an archive that isn't as torch.save writes it: members as they are, each once; a bomb is no such thing."""
+    """Refuses an archive that isn't as torch.save writes it, which compresses nothing and holds each member once."""
     if not zipfile.is_zipfile(path):
         raise pickle.UnpicklingError("it is cut short, or not what torch.save has written since version 1.6")
     with zipfile.ZipFile(path) as archive:
