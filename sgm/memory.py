@@ -87,10 +87,15 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def needed_bytes(
+def needed_bytes(mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
+    """About how much of the device's memory a clip of the version's own size takes, all told."""
+    return int(tensor_bytes(mode, config, device, dtype) * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
+
+
+def tensor_bytes(
     mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, decoding_t: int = 14
 ) -> int:
-    """About how much of the device's memory a clip of the version's own size takes, the weights included."""
+    """About how much weights and activations hold on the device at most, for a clip of the version's own size."""
     with torch.device("meta"):
         model = VideoModel(config)
     unet_weights = _weights(model, ["unet."]) * dtype.itemsize
@@ -111,10 +116,8 @@ def needed_bytes(
         sizes = sorted(sum(p.numel() for p in stage.parameters()) for stage in _stages(model))
         unet_weights = sum(sizes[-2:]) * dtype.itemsize
     if parks_models:
-        most = max(clip_weights, autoencoder_weights + decoder, unet_weights + unet)
-    else:
-        most = clip_weights + autoencoder_weights + unet_weights + max(decoder, unet)
-    return int(most * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
+        return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
+    return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
 
 
 def _weights(model: nn.Module, prefixes: Iterable[str]) -> int:

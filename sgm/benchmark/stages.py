@@ -106,13 +106,7 @@ class Subject:
 
         def write() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                write_video(
-                    Path(folder, "clip.mp4"),
-                    frames,
-                    FPS,
-                    DEFAULT_QUALITY,
-                    Provenance("sgm", self.pipeline.config.version),
-                )
+                write_video(Path(folder, "clip.mp4"), frames, FPS, DEFAULT_QUALITY, provenance)
 
         works: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
             "image tower": (conditioner, lambda: conditioner.clip(image)),
