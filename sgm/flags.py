@@ -6,7 +6,8 @@ fills a dict; a request is built from it, which checks names and values, and onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, cast
 
 import fire
@@ -50,6 +51,23 @@ def read_request(kind: type[Parameters], words: Sequence[str], *leading: str, ad
         if name not in known:
             raise UserError(f"there is no parameter {name!r}{did_you_mean(name, known)}; --help lists them all")
     return kind(**cast(dict[str, Any], flags))
+
+
+def run_command(words: Sequence[str] | None, help_text: str, work: Callable[[Sequence[str]], object]) -> int:
+    """Print the help, or do the work that the words ask for; None stands for the words of this process.
+
+    Returns 0, or 2 for a user's mistake, told in a line on stderr.
+    """
+    words = sys.argv[1:] if words is None else words
+    if "-h" in words or "--help" in words:
+        sys.stdout.write(help_text)
+        return 0
+    try:
+        work(words)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
 
 
 def help_of(kind: type, purpose: str, usage: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..flags import help_of, read_request
+from ..flags import help_of, read_request, run_command
 from ..outputs.findings import check_can_write
 from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..presets import PRESETS
@@ -101,23 +101,21 @@ class BenchmarkRequest:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
-    words = sys.argv[1:] if words is None else words
-    if "-h" in words or "--help" in words:
-        sys.stdout.write(help_text())
-        return 0
-    try:
-        request = read_request(
-            BenchmarkRequest, words, "version", advice="write --NAME VALUE, as in --preset exact,fast"
-        )
-        check_can_write(request.output)
+    return run_command(words, help_text(), lambda words: run(parse(words)))
 
-        from .run import run_benchmark  # only now: torch takes seconds to import
 
-        sys.stdout.write(run_benchmark(request))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+def parse(words: Sequence[str]) -> BenchmarkRequest:
+    """The request that the words ask for. Raises UserError."""
+    return read_request(BenchmarkRequest, words, "version", advice="write --NAME VALUE, as in --preset exact,fast")
+
+
+def run(request: BenchmarkRequest) -> None:
+    """Measure, and print what was found."""
+    check_can_write(request.output)
+
+    from .run import run_benchmark  # only now: torch takes seconds to import
+
+    sys.stdout.write(run_benchmark(request))
 
 
 def help_text() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..checkpoint.finding import find_checkpoint
 from ..errors import UserError
-from ..flags import help_of, read_request
+from ..flags import help_of, read_request, run_command
 from ..outputs.findings import check_can_write, write_json
 from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
 from ..presets import PRESETS
@@ -73,16 +73,7 @@ class EvaluationRequest:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
-    words = sys.argv[1:] if words is None else words
-    if "-h" in words or "--help" in words:
-        sys.stdout.write(help_text())
-        return 0
-    try:
-        run(parse(words))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return run_command(words, help_text(), lambda words: run(parse(words)))
 
 
 def parse(words: Sequence[str]) -> EvaluationRequest:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..config import load_config
 from ..errors import UserError
-from ..flags import help_of, read_request
+from ..flags import help_of, read_request, run_command
 from ..models.video_model import VideoModel
 from ..outputs.record import file_sha256
 from ..outputs.whole_file import write_whole
@@ -128,16 +128,12 @@ def save_weights(model: VideoModel, path: Path) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
-    words = sys.argv[1:] if words is None else words
-    if "-h" in words or "--help" in words:
-        sys.stdout.write(help_of(TrainingRequest, "Trains one part of a small model.", USAGE))
-        return 0
-    try:
-        train(read_request(TrainingRequest, words, "config_file", advice="write --NAME VALUE, as in --steps 300"))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    advice = "write --NAME VALUE, as in --steps 300"
+    return run_command(
+        words,
+        help_of(TrainingRequest, "Trains one part of a small model.", USAGE),
+        lambda words: train(read_request(TrainingRequest, words, "config_file", advice=advice)),
+    )
 
 
 if __name__ == "__main__":
