@@ -41,12 +41,11 @@ class Solver:
 def conditioned_network(unet: VideoUNet, conditions: Sequence[Conditioning], cache_interval: int = 1) -> Network:
     """The UNet with its conditions given: a function (scaled latents (b t, c, h, w), c_noise (b t,)) -> v.
 
-    One condition a clip, all of the same number of frames.
+    The b clips are those of all conditions, one after the other, all of one size and number of frames.
     """
-    num_frames = len(conditions[0].vector)
-    concat = torch.cat([condition.concat.expand(num_frames, -1, -1, -1) for condition in conditions])
-    context = torch.cat([condition.crossattn for condition in conditions])
-    vector = torch.cat([condition.vector for condition in conditions])
+    given = Conditioning.join(conditions)
+    num_frames, context, vector = given.num_frames, given.crossattn, given.vector
+    concat = given.concat.repeat_interleave(num_frames, dim=0)
     run = partial(unet, deep_features=FeatureCache(cache_interval)) if cache_interval > 1 else unet
 
     def network(scaled: Tensor, noise: Tensor) -> Tensor:
@@ -68,15 +67,15 @@ def one_by_one(networks: Sequence[Network]) -> Network:
 
 
 def conditional_denoiser(network: Network) -> Denoiser:
-    """A function (noisy latents (t, c, h, w), sigma ()) -> denoised latents, of a network of one clip."""
+    """A function (noisy latents (b t, c, h, w), sigma ()) -> denoised latents, of a network of b clips."""
     return lambda noisy, sigma: denoise(network, noisy, sigma.to(noisy.device).expand(len(noisy)))
 
 
 def guided_denoiser(network: Network, scales: Tensor) -> Denoiser:
-    """A function (noisy latents (t, c, h, w), sigma ()) -> denoised latents, with classifier-free guidance.
+    """A function (noisy latents (b t, c, h, w), sigma ()) -> denoised latents, with classifier-free guidance.
 
-    The network is one of two clips, the unconditional one and the conditional one, in this order; `scales` (t,) holds
-    each frame's guidance scale.
+    The network is one of 2 b clips, the unconditional ones and then the conditional ones; `scales` (b t,) holds each
+    frame's guidance scale.
     """
 
     def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
@@ -90,10 +89,10 @@ def guided_denoiser(network: Network, scales: Tensor) -> Denoiser:
 def make_denoiser(
     unet: VideoUNet, conditioning: Conditioning, scales: Tensor, solver: Solver, *, in_turn: bool = False
 ) -> Denoiser:
-    """The clip's denoiser, with guidance where it has an effect and the solver asks for it.
+    """The denoiser of b clips, with guidance where it has an effect and the solver asks for it.
 
-    Where every scale (t,) is 1 guided and conditional prediction are the same. `in_turn`: the unconditional and the
-    conditional clip go through the UNet one after the other, not as a batch of two.
+    Where every scale (b t,) is 1 guided and conditional prediction are the same. `in_turn`: the unconditional and the
+    conditional clips go through the UNet one after the other, not as one batch.
     """
 
     def conditional() -> Denoiser:
@@ -143,8 +142,11 @@ def sample_latents(
     in_turn: bool = False,
     track: Track = iter,
 ) -> Tensor:
-    """A clip's scaled latents, float32, from unit noise (t, c, h, w) of their shape; `track` wraps the steps."""
-    scales = guidance_scales(guidance, len(noise)).to(noise.device)
+    """The scaled latents of b clips, float32, from unit noise (b t, c, h, w) of their shape.
+
+    Each clip's are those that it has alone, to rounding. `track` wraps the steps.
+    """
+    scales = guidance_scales(guidance, conditioning.num_frames).repeat(conditioning.num_clips).to(noise.device)
     denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn)
     sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU: each step's level is looked at there
     return SAMPLERS[solver.sampler](denoiser, noise, sigmas, track)

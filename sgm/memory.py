@@ -22,6 +22,7 @@ TOKENS_AT_ONCE = 2**15  # a feed-forward layer of the released models then takes
 # level: of the UNet (frames, model_channels, h, w), and of the decoder (frames at once, base_channels, H, W).
 UNET_ACTIVATIONS, UNET_ACTIVATIONS_IN_PARTS = 31.0, 19.1
 DECODER_ACTIVATIONS, STREAMING_DECODER_ACTIVATIONS = 6.1, 7.1
+MAX_CLIPS_AT_ONCE = 8  # as many as `auto` takes; what more would save has not been measured
 # What comes on top of tensors: libraries' own memory and workspaces, and what the allocator loses to fragments.
 OVERHEAD_BYTES, OVERHEAD_SHARE = 500_000_000, 0.1
 
@@ -73,6 +74,19 @@ def choose_memory(name: str, config: ModelConfig, device: torch.device, dtype: t
     return mode
 
 
+def clips_with_room(mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
+    """How many clips of the version's own size go through the UNet at once, its weights being on the device already.
+
+    One on a processor, where more save no time.
+    """
+    if device.type != "cuda":
+        return 1
+    free = free_bytes(device) + torch.cuda.memory_reserved(device)
+    counts = range(MAX_CLIPS_AT_ONCE, 1, -1)
+    needed = (needed_bytes(mode, config, device, dtype, clips_at_once=count) for count in counts)
+    return next((count for count, size in zip(counts, needed, strict=True) if size <= free), 1)
+
+
 def has_own_memory(device: torch.device) -> bool:
     """Whether the device's memory is not the processor's, so that weights can be parked there."""
     return device.type == "cuda"
@@ -88,9 +102,23 @@ def free_bytes(device: torch.device) -> int:
 
 
 def needed_bytes(
-    mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, decoding_t: int = 14
+    mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, clips_at_once: int = 1
 ) -> int:
-    """About how much of the device's memory a clip of the version's own size takes, the weights included."""
+    """About how much of the device's memory clips of the version's own size take, all told."""
+    held = tensor_bytes(mode, config, device, dtype, clips_at_once=clips_at_once)
+    return int(held * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
+
+
+def tensor_bytes(
+    mode: MemoryMode,
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    decoding_t: int = 14,
+    *,
+    clips_at_once: int = 1,
+) -> int:
+    """About how much weights and activations hold on the device at most, for clips of the version's own size."""
     with torch.device("meta"):
         model = VideoModel(config)
     unet_weights = _weights(model, ["unet."]) * dtype.itemsize
@@ -98,7 +126,7 @@ def needed_bytes(
     autoencoder_weights = _weights(model, ["conditioner.vae.", "first_stage."]) * torch.float32.itemsize
     pixels = config.width * config.height
     latents = pixels // config.latent_factor**2
-    clips = 1 if mode.guidance_in_turn else 2
+    clips = clips_at_once * (1 if mode.guidance_in_turn else 2)
     activation = clips * config.num_frames * latents * config.unet.model_channels * dtype.itemsize
     unet = activation * (UNET_ACTIVATIONS if mode.tokens_at_once is None else UNET_ACTIVATIONS_IN_PARTS)
     frame = pixels * config.vae.base_channels * torch.float32.itemsize
@@ -111,10 +139,8 @@ def needed_bytes(
         sizes = sorted(sum(p.numel() for p in stage.parameters()) for stage in _stages(model))
         unet_weights = sum(sizes[-2:]) * dtype.itemsize
     if parks_models:
-        most = max(clip_weights, autoencoder_weights + decoder, unet_weights + unet)
-    else:
-        most = clip_weights + autoencoder_weights + unet_weights + max(decoder, unet)
-    return int(most * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
+        return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
+    return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
 
 
 def _weights(model: nn.Module, prefixes: Iterable[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from .errors import UserError, is_out_of_memory
 from .fitting import fit
 from .inputs.image import image_to_tensor, upright
 from .inputs.orbit import Orbit, make_orbit
-from .memory import MEMORY_MODES, choose_memory
+from .memory import MEMORY_MODES, choose_memory, clips_with_room
 from .models.conditioner import Conditioning
 from .models.video_model import VideoModel
 from .outputs.clip_files import DEFAULT_QUALITY
@@ -119,6 +119,27 @@ def load(
 
 
 @dataclass(frozen=True)
+class Shot:
+    """What one clip is made from, fitted and resolved.
+
+    picture: as the model sees it. parameters: with its width and height. fps: frames a second that the video plays at.
+    image_file, image_size: of the image as given, for the record. stages: what fitting took.
+    """
+
+    picture: Image.Image
+    parameters: SamplingParameters
+    fps: float
+    image_file: Mapping[str, str | None]
+    image_size: tuple[int, int]
+    stages: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What shots must have in common to be made together."""
+        return self.picture.size, self.parameters.num_frames, solver_of(self.parameters)
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """A loaded model that makes clips.
 
@@ -144,6 +165,10 @@ class Pipeline:
         """The configuration of the version that was loaded."""
         return self.model.config
 
+    def clips_with_room(self) -> int:
+        """About how many clips of the version's own size the device has room to make together."""
+        return clips_with_room(self.placement.mode, self.config, self.device, PRECISIONS[self.precision])
+
     def __call__(
         self,
         image: Image.Image,
@@ -165,42 +190,69 @@ class Pipeline:
         Raises:
             UserError: a parameter out of its range, or an image without an object to circle around.
         """
+        return self.make_together([self.prepare(image, picture=picture, input_path=input_path, fps=fps, **sampling)])[0]
+
+    def prepare(
+        self,
+        image: Image.Image,
+        *,
+        picture: Image.Image | None = None,
+        input_path: Path | str | None = None,
+        fps: float | None = None,
+        **sampling: Any,
+    ) -> Shot:
+        """What a clip is made from; the arguments and errors are those of a call."""
         parameters = SamplingParameters(**sampling).resolved_for(self.config)
         fps = parameters_of(Request)["fps"].read("fps", fps) or float(parameters.fps_id)
         stages = Stages(str(self.device))
-        # 1. Fit the image to the model.
         with stages.measure("fitting"):
             image_file = describe_file(Path(input_path) if input_path else None)
             image = upright(image)
             picture = picture or fit(image, self.config, parameters)
-            parameters = replace(parameters, width=picture.width, height=picture.height)
-        # 2. Generate the clip.
-        frames = self.generate(image_to_tensor(picture), parameters, stages)
-        # 3. Mark its frames as generated.
+        parameters = replace(parameters, width=picture.width, height=picture.height)
+        return Shot(picture, parameters, fps, image_file, image.size, stages.measured)
+
+    def make_together(self, shots: Sequence[Shot]) -> list[Clip]:
+        """The clips of shots of one kind, which go through the UNet at once. Each is the one made alone, to rounding.
+
+        For a single shot less memory is tried where it does not suffice; for several, that error is raised.
+        """
+        stages = Stages(str(self.device))
+        # 1. Generate the clips.
+        images, parameters = [image_to_tensor(shot.picture) for shot in shots], [shot.parameters for shot in shots]
+        clips = self.generate_together(images, parameters, stages)
+        # 2. Mark their frames as generated.
         with stages.measure("watermarking"):
-            pixels = (frames * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-            marked = embed_watermark(pixels.numpy())
-        # 4. Record how it was made.
-        orbit = orbit_for(self.config, parameters)
-        record = build_record(
-            parameters={"version": self.config.version, "config": self.config_path, **vars(parameters)},
-            image_file=image_file,
-            image_size=image.size,
+            pixels = [(frames * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy() for frames in clips]
+            marked = [embed_watermark(frames) for frames in pixels]
+        # 3. Record how each was made.
+        return [
+            Clip(frames, self._record(shot, frames.shape, {**shot.stages, **stages.measured}, len(shots)))
+            for shot, frames in zip(shots, marked, strict=True)
+        ]
+
+    def _record(
+        self, shot: Shot, frames_shape: tuple[int, ...], stages: Mapping[str, Any], clips_at_once: int
+    ) -> dict[str, Any]:
+        orbit = orbit_for(self.config, shot.parameters)
+        return build_record(
+            parameters={"version": self.config.version, "config": self.config_path, **vars(shot.parameters)},
+            image_file=shot.image_file,
+            image_size=shot.image_size,
             checkpoint_files=self.checkpoint_files,
             model=asdict(self.config),
-            frames_shape=marked.shape,
-            fps=fps,
+            frames_shape=frames_shape,
+            fps=shot.fps,
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,
             memory=self.placement.name,
-            stages={**self.loading, **stages.measured},
+            clips_at_once=clips_at_once,
+            stages={**self.loading, **stages},
             elevations_deg=orbit.elevations_deg if orbit else None,
             azimuths_deg=orbit.azimuths_deg if orbit else None,
         )
-        return Clip(marked, record)
 
-    @torch.inference_mode()
     def generate(self, image: Tensor, parameters: SamplingParameters, stages: Stages) -> Tensor:
         """The clip before its watermark, float32 (t, 3, H, W) in [0, 1] on the CPU.
 
@@ -211,29 +263,42 @@ class Pipeline:
             parameters: resolved for this version; their width and height are not looked at.
             stages: told the seconds and the memory that the steps take.
         """
-        assert parameters.num_frames is not None
-        image = image.to(self.device)
-        # 1. Draw all of the clip's noise, in the released sampler's order.
-        image_noise, start_noise = self._draw_noise(image, parameters.num_frames, parameters.seed)
-        # 2. Say what the clip shall show and how it shall move.
+        return self.generate_together([image], [parameters], stages)[0]
+
+    @torch.inference_mode()
+    def generate_together(
+        self, images: Sequence[Tensor], parameters: Sequence[SamplingParameters], stages: Stages
+    ) -> list[Tensor]:
+        """The same for several images of one size, whose clips have one number of frames and one solver."""
+        images = [image.to(self.device) for image in images]
+        # 1. Draw all of each clip's noise, in the released sampler's order.
+        noises = [self._draw_noise(image, of_clip) for image, of_clip in zip(images, parameters, strict=True)]
+        # 2. Say what the clips shall show and how they shall move.
         with stages.measure("conditioning"):
-            conditioning = self._condition(image, image_noise, parameters)
-        # 3. Turn noise into the clip's latents, step by step.
+            conditions = [
+                self._condition(image, image_noise, of_clip)
+                for image, (image_noise, _), of_clip in zip(images, noises, parameters, strict=True)
+            ]
+        # 3. Turn noise into the clips' latents, step by step.
         with stages.measure("sampling"):
-            latents = self._sample(conditioning, start_noise, parameters)
+            start_noise = torch.cat([start for _, start in noises])
+            latents = self._sample(Conditioning.join(conditions), start_noise, parameters[0])
         # 4. Turn latents into frames.
         with stages.measure("decoding"):
-            frames = self._decode(latents, parameters)
+            parts = latents.chunk(len(images))
+            clips = [self._decode(part, of_clip) for part, of_clip in zip(parts, parameters, strict=True)]
         # 5. An orbit ends at the view that it was given.
         if self.config.family == "sv3d":
-            frames[-1] = image[0]
-        return ((frames + 1) / 2).clamp(0, 1)
+            for frames, image in zip(clips, images, strict=True):
+                frames[-1] = image[0]
+        return [((frames + 1) / 2).clamp(0, 1) for frames in clips]
 
-    def _draw_noise(self, image: Tensor, num_frames: int, seed: int) -> tuple[Tensor, Tensor]:
+    def _draw_noise(self, image: Tensor, parameters: SamplingParameters) -> tuple[Tensor, Tensor]:
         """Noise for the image, of its shape, and to start from, (t, latent_channels, h, w)."""
-        generator = torch.Generator(self.device).manual_seed(seed)
+        assert parameters.num_frames is not None
+        generator = torch.Generator(self.device).manual_seed(parameters.seed)
         height, width = (side // self.config.latent_factor for side in image.shape[2:])
-        latents_shape = (num_frames, self.config.vae.latent_channels, height, width)
+        latents_shape = (parameters.num_frames, self.config.vae.latent_channels, height, width)
         image_noise = torch.randn(image.shape, generator=generator, device=self.device)
         return image_noise, torch.randn(latents_shape, generator=generator, device=self.device)
 
@@ -251,8 +316,8 @@ class Pipeline:
             return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
 
     def _sample(self, conditioning: Conditioning, noise: Tensor, parameters: SamplingParameters) -> Tensor:
-        """The clip's latents; where memory does not suffice, all over again in the next lower memory mode."""
-        solver = Solver(**{field.name: getattr(parameters, field.name) for field in fields(Solver)})
+        """The clips' latents; where memory does not suffice for one, all over again in the next lower memory mode."""
+        solver = solver_of(parameters)
         track = partial(self.progress.track, "sampling")
         unet, guidance = self.model.unet, self.config.guidance
         while True:
@@ -261,7 +326,7 @@ class Pipeline:
                     in_turn = self.placement.mode.guidance_in_turn
                     return sample_latents(unet, conditioning, noise, guidance, solver, in_turn=in_turn, track=track)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or not self.placement.can_lower:
+                if not is_out_of_memory(error) or not self.placement.can_lower or conditioning.num_clips > 1:
                     raise
             # Out here, where the error is gone, the memory of the failed try is free.
             self._empty_cache()
@@ -314,6 +379,11 @@ def choose_precision(name: str | None, device: torch.device) -> str:
     if name not in PRECISIONS:
         raise UserError(f"precision {name!r} is not known: give one of {', '.join(PRECISIONS)}")
     return name
+
+
+def solver_of(parameters: SamplingParameters) -> Solver:
+    """How the way from noise to latents is gone."""
+    return Solver(**{field.name: getattr(parameters, field.name) for field in fields(Solver)})
 
 
 def orbit_for(config: ModelConfig, parameters: SamplingParameters) -> Orbit | None:

@@ -22,6 +22,8 @@ from .presets import PRESETS
 from .remake import MAY_DIFFER, kind_of_device, recorded_parameters
 from .versions import RELEASES, did_you_mean
 
+MAX_BATCH_SIZE = 64
+
 
 def _read_device(value: Any) -> str:
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
@@ -37,7 +39,16 @@ def _read_formats(value: Any) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in words)
 
 
+def _read_batch_size(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not 1 <= (number := int(value)) <= MAX_BATCH_SIZE:
+        raise ValueError
+    return number
+
+
 DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")
+BATCH_SIZE = Kind(_read_batch_size, f"auto, or a whole number from 1 to {MAX_BATCH_SIZE}", "N|auto")
 FORMATS_KIND = Kind(_read_formats, f"one or more of {','.join(FORMATS)}", "A,B,...")
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
@@ -312,6 +323,12 @@ class Request:
         " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
         " room for.",
         choices=("auto", "high", "low", "lowest"),
+    )
+    batch_size: int | str = parameter(
+        1,
+        BATCH_SIZE,
+        "How many images of a batch, of one size and number of frames, go through the network at once: quicker on a"
+        " graphics card that has room, and the same clips to rounding. auto takes as many as there is room for.",
     )
     compile: bool = parameter(
         False,

@@ -31,6 +31,22 @@ def test_the_bundled_models_have_room_on_a_processor() -> None:
     assert choose_memory("auto", load_config("svd_tiny"), CPU, torch.float32) == "high"
 
 
+def test_as_many_clips_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, mode = load_config("svd_xt"), MEMORY_MODES["high"]
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * GB)
+    counts = []
+    for free in (1, 40, 80, 2000):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free * GB)
+        counts.append(memory.clips_with_room(mode, config, CUDA, torch.float16))
+    assert counts[0] == 1
+    assert counts == sorted(counts)
+    assert 1 < counts[2] < counts[3] == memory.MAX_CLIPS_AT_ONCE
+    count = counts[2]
+    sizes = [needed_bytes(mode, config, CUDA, torch.float16, clips_at_once=n) for n in (count, count + 1)]
+    assert sizes[0] <= 85 * GB < sizes[1]
+    assert memory.clips_with_room(mode, config, CPU, torch.float32) == 1
+
+
 def test_an_unknown_mode_is_told() -> None:
     with pytest.raises(UserError, match=r"memory 'lo' is not known: give one of auto, high, low, lowest"):
         choose_memory("lo", load_config("svd_tiny"), CPU, torch.float32)

@@ -19,7 +19,7 @@ from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark
 from sgm.pipeline import Pipeline, choose_device, choose_precision, load
 from sgm.request import SamplingParameters
-from tests.small_models import Golden, deterministic_state, read_golden, write_config
+from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
 GOLDEN_RUNS = ("svd_xt", "sv3d_p")
 
@@ -261,3 +261,29 @@ def test_device_and_precision_that_are_not_there() -> None:
         choose_device("cuda:9")
     with pytest.raises(UserError, match="fp16, bf16, fp32"):
         choose_precision("fp8", torch.device("cpu"))
+
+
+def test_clips_made_together_are_those_made_alone_whatever_their_order(golden: Golden, pipeline: Pipeline) -> None:
+    images = [golden["image"], golden["image"].flip(3), golden["image"].roll(7, 2)]
+    settings = [{"seed": 1}, {"seed": 2, "cond_aug": 0.3}, {"seed": 3, "motion_bucket_id": 9, "decoding_t": 1}]
+    parameters = [SamplingParameters(**arguments(golden) | given).resolved_for(pipeline.config) for given in settings]
+    alone = [pipeline.generate(*given, Stages()) for given in zip(images, parameters, strict=True)]
+    together = pipeline.generate_together(images, parameters, Stages())
+    backwards = pipeline.generate_together(images[::-1], parameters[::-1], Stages())[::-1]
+    for clip, of_three, of_reversed in zip(alone, together, backwards, strict=True):
+        assert relative_error(of_three, clip) < 1e-5
+        assert relative_error(of_reversed, clip) < 1e-5
+    assert relative_error(alone[0], alone[1]) > 0.01
+
+
+def test_memory_that_ran_out_for_several_is_the_callers_to_mend(
+    golden: Golden, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **more: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("sgm.pipeline.sample_latents", fail)
+    parameters = SamplingParameters(**arguments(golden)).resolved_for(pipeline.config)
+    with pytest.raises(torch.OutOfMemoryError):
+        pipeline.generate_together([golden["image"]] * 2, [parameters] * 2, Stages())
+    assert pipeline.placement.name == "high"

@@ -47,6 +47,7 @@ def run_unet(model: VideoModel) -> Tensor:
         return model.unet(x, torch.zeros(3), torch.randn(1, 1, 32, generator=generator), vector, 3)
 
 
+@torch.inference_mode()
 def run_at_work(placed: Placement) -> Tensor:
     with placed.at_work(placed.model.unet):
         return run_unet(placed.model)

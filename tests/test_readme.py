@@ -5,9 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from sgm.command_line import PARAMETERS, parse
 from sgm.config import load_config
+from sgm.memory import MEMORY_MODES, tensor_bytes
+from sgm.presets import PRESETS
 from sgm.versions import RELEASES
 
 PROJECT = Path(__file__).parent.parent
@@ -72,3 +75,24 @@ def test_linked_and_mapped_files_are_there() -> None:
     configs = re.findall(r"configs/[a-z0-9_/]+\.yaml", README)
     missing = [name for name in (*links, *mapped, *configs) if not (PROJECT / name).exists()]
     assert missing == []
+
+
+def test_memory_is_what_is_counted() -> None:
+    described = {code_names(row[0])[0]: [float(cell) for cell in row[2:]] for row in rows("Memory")}
+    assert described.keys() == MEMORY_MODES.keys()
+    for name, figures in described.items():
+        for version, figure in zip(("svd", "svd_xt", "sv3d_p"), figures, strict=True):
+            counted = tensor_bytes(MEMORY_MODES[name], load_config(version), torch.device("cuda"), torch.float16)
+            assert figure == pytest.approx(counted / 1e9, rel=0.02), (name, version)
+
+
+def test_presets_are_described_as_they_are() -> None:
+    described = {code_names(row[0])[0]: row for row in rows("Speed")[:3]}
+    assert described.keys() == PRESETS.keys()
+    shallow = 13.1 / 153.9  # of a step's work, see tests/benchmark/test_arithmetic.py
+    for name, (_, _, schedule, sampler, interval, work) in described.items():
+        preset = PRESETS[name]
+        assert (code_names(schedule)[0], code_names(sampler)[0]) == (preset.schedule, preset.sampler)
+        assert int(interval) == preset.cache_interval
+        share = preset.share_of_steps * (1 + (preset.cache_interval - 1) * shallow) / preset.cache_interval
+        assert float(work.removesuffix(" %")) == pytest.approx(100 * share, abs=1)

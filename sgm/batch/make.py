@@ -1,6 +1,6 @@
-"""Making one item, in a process that has loaded the model once: claimed, made, saved, and what came of it.
+"""Making items, in a process that has loaded the model once: claimed, made, saved, and what came of each.
 
-This needs nothing but the item, the request and the files, so any number of processes can do it side by side.
+This needs nothing but the items, the request and the files, so any number of processes can do it side by side.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -28,7 +30,7 @@ from .done import Records, claim_key
 from .items import Item
 
 if TYPE_CHECKING:
-    from ..pipeline import Clip, Pipeline
+    from ..pipeline import Clip, Pipeline, Shot
 
 T = TypeVar("T")
 
@@ -79,43 +81,133 @@ def make_clip(
 ) -> ClipPaths:
     """Make an item's clip and save it beside the workplace `aside`; `picture` is the fitted image, where it is there.
 
-    What may pass is tried twice. Raises what went wrong: UserError for an image that no clip can be made of, OSError
-    for files, and whatever the model raises.
+    Raises what went wrong: UserError for an image that no clip can be made of, OSError for files, and whatever the
+    model raises.
     """
-    progress = pipeline.progress
+    shot = _prepare(pipeline, item, picture)
+    return _save(pipeline, _generate_alone(pipeline, shot), item, request, aside)
 
-    def generate() -> Clip:
+
+def make_items(
+    pipeline: Pipeline, items: Sequence[Item], request: Request, checkpoint: Checkpoint
+) -> list[Outcome | None]:
+    """See to it that the items' clips are there, and tell what came of each; None is what another process is making.
+
+    Those of one kind (see `Shot`) are made together. Raises nothing but KeyboardInterrupt and the like.
+    """
+    jobs = [_Job(item, verbose=request.verbose) for item in items]
+    try:
+        for job in jobs:
+            with job.step():
+                job.begin(pipeline, request, checkpoint)
+        _generate_all(pipeline, [job for job in jobs if job.shot is not None])
+        for job in jobs:
+            if job.clip is not None and job.aside is not None:
+                with job.step():
+                    job.record = _save(pipeline, job.clip, job.item, request, job.aside).record
+    finally:
+        for job in jobs:
+            with job.step():
+                job.claim.close()
+    return [job.outcome() for job in jobs]
+
+
+@dataclass
+class _Job:
+    """An item on its way to a clip. What fails on it is noted, and ends it alone."""
+
+    item: Item
+    verbose: bool
+    claim: ExitStack = field(default_factory=ExitStack)
+    aside: Path | None = None
+    was_there: Path | None = None
+    shot: Shot | None = None
+    clip: Clip | None = None
+    record: Path | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A part of the work: its time counts, and its error is the reason why there is no clip."""
+        start = time.monotonic()
+        try:
+            yield
+        except Exception as error:  # one bad item never ends a run
+            if self.verbose:
+                traceback.print_exc()
+            self.reason, self.shot, self.clip = in_one_line(error), None, None
+        self.seconds += time.monotonic() - start
+
+    def begin(self, pipeline: Pipeline, request: Request, checkpoint: Checkpoint) -> None:
+        """Claim it, and fit its image where the clip is still to be made."""
+        folder = self.item.folder(request.output_folder)
+        make_output_folder(folder)
+        self.aside = self.claim.enter_context(workplace(folder, claim_key(self.item, request, checkpoint)))
+        if self.aside is not None:
+            self.was_there = Records(request, checkpoint).find(self.item)
+            if self.was_there is None:
+                self.shot = _prepare(pipeline, self.item)
+
+    def outcome(self) -> Outcome | None:
+        """What came of it."""
+        if self.reason is not None:
+            return Outcome(self.item, "failed", reason=self.reason, seconds=self.seconds)
+        if self.was_there is not None:
+            return Outcome(self.item, "there", self.was_there)
+        if self.record is not None:
+            return Outcome(self.item, "made", self.record, seconds=self.seconds)
+        return None
+
+
+def _prepare(pipeline: Pipeline, item: Item, picture: Image.Image | None = None) -> Shot:
+    def prepare() -> Shot:
         image = read_image(item.image_path)
-        return pipeline(image, picture=picture, input_path=item.image_path, fps=item.fps, **vars(item.sampling))
+        path, fps = item.image_path, item.fps
+        return pipeline.prepare(image, picture=picture, input_path=path, fps=fps, **vars(item.sampling))
 
+    return _trying_twice(prepare, pipeline.progress.say)
+
+
+def _generate_alone(pipeline: Pipeline, shot: Shot) -> Clip:
+    return _trying_twice(lambda: pipeline.make_together([shot])[0], pipeline.progress.say)
+
+
+def _generate_all(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
+    """Give every job its clip, those of one kind together; one by one where that fails."""
+    by_kind = defaultdict(list)
+    for job in jobs:
+        assert job.shot is not None
+        by_kind[job.shot.kind].append(job)
+    for group in by_kind.values():
+        if len(group) == 1 or not _generated_together(pipeline, group):
+            for job in group:
+                with job.step():
+                    assert job.shot is not None
+                    job.clip = _generate_alone(pipeline, job.shot)
+
+
+def _generated_together(pipeline: Pipeline, jobs: Sequence[_Job]) -> bool:
+    start = time.monotonic()
+    try:
+        clips = pipeline.make_together([job.shot for job in jobs if job.shot is not None])
+    except Exception as error:  # each alone will tell whether it is to blame
+        pipeline.progress.say(f"{len(jobs)} clips at once failed, now one by one: {in_one_line(error)}")
+    else:
+        for job, clip in zip(jobs, clips, strict=True):
+            job.clip = clip
+            job.seconds += (time.monotonic() - start) / len(jobs)
+        return True
+    _free_memory()
+    return False
+
+
+def _save(pipeline: Pipeline, clip: Clip, item: Item, request: Request, aside: Path) -> ClipPaths:
     def save() -> ClipPaths:
         return save_clip(clip.frames, clip.record, aside, item.stem, request.formats, request.quality)
 
-    clip = _trying_twice(generate, progress.say)
-    with progress.stage("writing", total=1, unit="clip"):
-        return _trying_twice(save, progress.say)
-
-
-def make_item(pipeline: Pipeline, item: Item, request: Request, checkpoint: Checkpoint) -> Outcome | None:
-    """See to it that the item's clip is there, and tell what came of it; None where another process is making it.
-
-    Raises nothing but KeyboardInterrupt and the like.
-    """
-    start = time.monotonic()
-    try:
-        folder = item.folder(request.output_folder)
-        make_output_folder(folder)
-        with workplace(folder, claim_key(item, request, checkpoint)) as aside:
-            if aside is None:
-                return None
-            if record := Records(request, checkpoint).find(item):
-                return Outcome(item, "there", record)
-            saved = make_clip(pipeline, item, request, aside)
-    except Exception as error:  # one bad item never ends a run
-        if request.verbose:
-            traceback.print_exc()
-        return Outcome(item, "failed", reason=in_one_line(error), seconds=time.monotonic() - start)
-    return Outcome(item, "made", saved.record, seconds=time.monotonic() - start)
+    with pipeline.progress.stage("writing", total=1, unit="clip"):
+        return _trying_twice(save, pipeline.progress.say)
 
 
 def _trying_twice(work: Callable[[], T], say: Callable[[str], object]) -> T:

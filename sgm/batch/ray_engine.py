@@ -29,12 +29,13 @@ from ..remake import kind_of_device
 from ..request import Request
 from .done import claim_key
 from .items import Item, is_single
-from .make import Outcome, load_pipeline, make_item
+from .make import Outcome, load_pipeline, make_items
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
 MAX_ATTEMPTS = 3  # at an item, each ended by the death of its worker
+MOST_ITEMS_A_TASK = 8
 OBJECT_STORE_BYTES = 100 * 2**20  # of a cluster of this machine alone: only items and outcomes pass through it
 SECONDS_TO_ANSWER = 5.0
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -76,14 +77,12 @@ def make_on_ray(
             progress.say(f"starting workers: {workers.count}, each with {each}")
             while items:
                 busy = []
-                with closing(_rows(items, workers, request, checkpoint)) as rows:
-                    for row in rows:
-                        if isinstance(row["outcome"], Exception):
-                            raise row["outcome"]
-                        if row["outcome"] is None:
-                            busy.append(row["item"])
-                        else:
-                            yield row["outcome"]
+                with closing(_send(items, workers, request, checkpoint)) as tasks:
+                    for task in tasks:
+                        if task.error is not None:
+                            raise task.error
+                        busy += [item for item, outcome in zip(task.items, task.outcomes, strict=True) if not outcome]
+                        yield from filter(None, task.outcomes)
                 items = busy
                 if busy:
                     progress.say(f"another run is making what is left here ({len(busy)}): waiting for it")
@@ -102,6 +101,15 @@ class _Workers:
     gpus: float
 
 
+@dataclass(frozen=True)
+class _Task:
+    """Items for a worker; once it is back, what came of each (None is what another run is making), or one error."""
+
+    items: Sequence[Item]
+    outcomes: Sequence[Outcome | None] = ()
+    error: Exception | None = None
+
+
 class _Worker:
     """Makes items in a process of its own, which Ray starts."""
 
@@ -109,21 +117,36 @@ class _Worker:
         self._request, self._checkpoint, self._attempts = request, checkpoint, attempts
         self._pipeline: Pipeline | None = None
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with the item's outcome: None where another run is making it, an error where no model was loaded."""
+    def __call__(self, row: Mapping[str, _Task]) -> dict[str, _Task]:
+        """The task done. It is the driver who ends the run where the model can't be loaded."""
+        task = row["task"]
+        try:
+            pipeline = self._load()
+        except Exception as error:
+            kind = UserError if isinstance(error, UserError) else RuntimeError
+            return {"task": replace(task, error=kind(f"on {socket.gethostname()}: {in_one_line(error)}"))}
+        outcomes = dict(self._make(pipeline, task.items))
+        return {"task": replace(task, outcomes=[outcomes[item] for item in task.items])}
+
+    def _load(self) -> Pipeline:
+        if self._pipeline is None:
+            self._pipeline = load_pipeline(self._request, self._checkpoint, Progress(quiet=True))
+        return self._pipeline
+
+    def _make(self, pipeline: Pipeline, items: Sequence[Item]) -> Iterator[tuple[Item, Outcome | None]]:
+        """Items at which a worker has died are made alone, so that none fails for another's fault."""
         import ray
 
-        item = row["item"]
-        if ray.get(self._attempts.begin.remote(item)) > MAX_ATTEMPTS:
-            reason = f"its worker died {MAX_ATTEMPTS} times, perhaps for want of memory"
-            return {**row, "outcome": Outcome(item, "failed", reason=reason)}
-        if self._pipeline is None:
-            try:
-                self._pipeline = load_pipeline(self._request, self._checkpoint, Progress(quiet=True))
-            except Exception as error:  # it is the driver who ends the run
-                kind = UserError if isinstance(error, UserError) else RuntimeError
-                return {**row, "outcome": kind(f"on {socket.gethostname()}: {in_one_line(error)}")}
-        return {**row, "outcome": make_item(self._pipeline, item, self._request, self._checkpoint)}
+        attempts = dict(zip(items, ray.get(self._attempts.of.remote(items)), strict=True))
+        at_once = pipeline.clips_with_room() if self._request.batch_size == "auto" else int(self._request.batch_size)
+        new = [item for item in items if attempts[item] == 0]
+        portions = [new[start : start + at_once] for start in range(0, len(new), at_once)]
+        portions += [[item] for item in items if 0 < attempts[item] < MAX_ATTEMPTS]
+        for portion in portions:
+            ray.get(self._attempts.begin.remote(portion))
+            yield from zip(portion, make_items(pipeline, portion, self._request, self._checkpoint), strict=True)
+        reason = f"its worker died {MAX_ATTEMPTS} times, perhaps for want of memory"
+        yield from ((item, Outcome(item, "failed", reason=reason)) for item in items if attempts[item] >= MAX_ATTEMPTS)
 
 
 class _Attempts:
@@ -132,30 +155,38 @@ class _Attempts:
     def __init__(self) -> None:
         self._counts: Counter[Item] = Counter()
 
-    def begin(self, item: Item) -> int:
-        self._counts[item] += 1
-        return self._counts[item]
+    def of(self, items: Sequence[Item]) -> list[int]:
+        return [self._counts[item] for item in items]
+
+    def begin(self, items: Sequence[Item]) -> None:
+        self._counts.update(items)
 
 
-def _rows(
-    items: Sequence[Item], workers: _Workers, request: Request, checkpoint: Checkpoint
-) -> Generator[Mapping[str, Any]]:
-    """Each item with what came of it, as soon as it is known."""
+def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint: Checkpoint) -> Generator[_Task]:
+    """Tasks with all of the items, each when its worker is done with it."""
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Attempts).remote()
-    plan = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))  # one a task
-    made = plan.map(
+    size = _items_a_task(request, workers, len(items))
+    tasks = [{"task": _Task(items[start : start + size])} for start in range(0, len(items), size)]
+    done = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
         _Worker,
         fn_constructor_args=(request, checkpoint, attempts),
         num_cpus=workers.cpus,
         num_gpus=workers.gpus,
-        compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(items)), max_tasks_in_flight_per_actor=1),
+        compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(tasks)), max_tasks_in_flight_per_actor=1),
     )
-    yield from made.iter_rows()
+    yield from (row["task"] for row in done.iter_rows())
+
+
+def _items_a_task(request: Request, workers: _Workers, num_items: int) -> int:
+    """So many that a worker can make them at once; where only it knows how many, few enough to share them evenly."""
+    if request.batch_size == "auto":
+        return max(1, min(MOST_ITEMS_A_TASK, num_items // (4 * workers.count)))
+    return int(request.batch_size)
 
 
 @contextmanager
@@ -163,9 +194,12 @@ def _cluster(request: Request) -> Iterator[None]:
     """Inside, this process is the driver of a job on the request's cluster, or on its own of this machine alone."""
     os.environ |= ENVIRONMENT if request.verbose else ENVIRONMENT | QUIET
     import ray
+    from ray._private import worker as core
 
     own = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     options: dict[str, Any] = own if request.ray_address is None else {}
+    if not request.verbose:  # its messages of workers that died, on stdout among the lines of clips
+        core.print_to_stdstream = lambda *_, **__: None
     level = logging.INFO if request.verbose else logging.CRITICAL
     try:
         with nullcontext() if request.verbose else _hushed():

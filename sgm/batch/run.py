@@ -22,7 +22,7 @@ from ..request import Request
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from .done import Records
 from .items import Item
-from .make import Outcome, load_pipeline, make_item
+from .make import Outcome, load_pipeline, make_items
 from .report import check_report_is_ours, clip_line, summary, write_report
 
 Engine = Callable[[Sequence[Item]], Generator[Outcome]]  # makes items, and gives each one's outcome as it comes
@@ -44,6 +44,9 @@ def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, m
     try:
         if missing := _missing(items, request, checkpoint, pages):
             _make_all(missing, make, pages)
+    except KeyboardInterrupt:
+        pages.outcomes += _just_finished(items, request, checkpoint, pages.outcomes)
+        raise
     finally:
         written = pages.write()
         progress.say(summary(items, pages.outcomes, pages.seconds))
@@ -53,29 +56,25 @@ def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, m
 def make_here(
     items: Sequence[Item], request: Request, checkpoint: Checkpoint, progress: Progress
 ) -> Generator[Outcome]:
-    """Make the items in this process, in order, with one model; an `Engine`.
+    """Make the items in this process, in order, with one model.
 
     What another run is making comes last, and is made here if it isn't done by then.
     """
     pipeline = load_pipeline(request, checkpoint, progress)
+    at_once = pipeline.clips_with_room() if request.batch_size == "auto" else int(request.batch_size)
     queue, busy = deque(items), 0
     while queue:
-        item = queue.popleft()
-        try:
-            outcome = make_item(pipeline, item, request, checkpoint)
-        except KeyboardInterrupt:
-            if record := Records(request, checkpoint).find(item):  # it came just after the last of the renames
-                yield Outcome(item, "made", record)
-            raise
-        if outcome is not None:
-            busy = 0
-            yield outcome
-            continue
-        queue.append(item)
-        busy += 1
-        if busy == len(queue):
-            progress.say(f"another run is making what is left here ({busy}): waiting for it")
-        if busy >= len(queue):
+        taken = [queue.popleft() for _ in range(min(at_once, len(queue)))]
+        for item, outcome in zip(taken, make_items(pipeline, taken, request, checkpoint), strict=True):
+            if outcome is None:
+                queue.append(item)
+                busy += 1
+            else:
+                busy = 0
+                yield outcome
+        if queue and busy >= len(queue):
+            if busy < len(queue) + at_once:
+                progress.say(f"another run is making what is left here ({len(queue)}): waiting for it")
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -98,6 +97,15 @@ def _make_all(items: Sequence[Item], make: Engine, pages: _Pages) -> None:
             advance(1)
             left = tqdm.format_interval(pages.seconds / done * (len(items) - done))
             _tell(outcome, pages.request, f"{done} of {len(items)}, {left} left", pages.progress)
+
+
+def _just_finished(
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, outcomes: Sequence[Outcome]
+) -> list[Outcome]:
+    """Outcomes of those of the other items whose last file had just got its name when Ctrl-C came."""
+    records, known = Records(request, checkpoint), {outcome.item for outcome in outcomes}
+    found = [(item, records.find(item)) for item in items if item not in known]
+    return [Outcome(item, "made", record) for item, record in found if record is not None]
 
 
 def _tell(outcome: Outcome, request: Request, position: str, progress: Progress) -> None:

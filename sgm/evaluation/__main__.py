@@ -114,6 +114,7 @@ def run(request: EvaluationRequest) -> None:
         checkpoint=checkpoint,
         device=request.device,
         precision=request.precision,
+        memory="high",  # the autoencoder is called by itself, too
         progress=Progress(quiet=True),
     )
     generate = partial(generators.generate, pipeline, num_steps=request.num_steps, preset=request.preset)

@@ -14,16 +14,35 @@ from .vae import Autoencoder
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Conditions of one clip of t frames.
+    """Conditions of b clips of t frames each.
 
-    crossattn: (1, 1, context_dim), the CLIP embedding of the image.
-    concat: (1, latent_channels, h, w), the image's latents, not multiplied by the scale factor.
-    vector: (t, vector_width), the embedded scalars.
+    crossattn: (b, 1, context_dim), the CLIP embeddings of the images.
+    concat: (b, latent_channels, h, w), the images' latents, not multiplied by the scale factor.
+    vector: (b t, vector_width), the embedded scalars.
     """
 
     crossattn: Tensor
     concat: Tensor
     vector: Tensor
+
+    @property
+    def num_clips(self) -> int:
+        """b."""
+        return len(self.crossattn)
+
+    @property
+    def num_frames(self) -> int:
+        """t."""
+        return len(self.vector) // len(self.crossattn)
+
+    @classmethod
+    def join(cls, conditions: Sequence["Conditioning"]) -> "Conditioning":
+        """The conditions of all clips, which have one size and number of frames."""
+        return cls(
+            crossattn=torch.cat([condition.crossattn for condition in conditions]),
+            concat=torch.cat([condition.concat for condition in conditions]),
+            vector=torch.cat([condition.vector for condition in conditions]),
+        )
 
     def unconditional(self) -> "Conditioning":
         """The same scalars without the image: what guidance leads away from."""

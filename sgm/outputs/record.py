@@ -12,7 +12,8 @@ output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
-stages      for each stage: seconds, peak_memory_bytes, memory (see `Stages`)
+stages      for each stage: seconds, peak_memory_bytes, memory (see `Stages`); of all the clips_at_once, which went
+            through the UNet together
 """
 
 import hashlib
@@ -58,6 +59,7 @@ def build_record(
     device_name: str | None,
     precision: str,
     memory: str,
+    clips_at_once: int,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
     azimuths_deg: Sequence[float] | None = None,
@@ -80,6 +82,7 @@ def build_record(
         "device_name": device_name,
         "precision": precision,
         "memory": memory,
+        "clips_at_once": clips_at_once,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
         "packages": package_versions(),
         "stages": {name: dict(stage) for name, stage in stages.items()},

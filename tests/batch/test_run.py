@@ -11,8 +11,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sgm.batch import make
 from sgm.outputs.video import read_video
@@ -178,17 +180,17 @@ def test_a_broken_and_a_vanished_image(tmp_path, out, make_image, start):
 @pytest.fixture
 def failing(monkeypatch):
     """A function: whatever generates, once for each error of a list, raises that; None lets it work. Gives a count."""
-    generate, calls = Pipeline.generate, []
+    generate, calls = Pipeline.generate_together, []
 
     def use(errors):
-        def generate_or_fail(self, image, parameters, stages):
-            calls.append(parameters.seed)
+        def generate_or_fail(self, images, parameters, stages):
+            calls.append(len(images))
             error = errors.pop(0) if errors else None
             if error is not None:
                 raise error
-            return generate(self, image, parameters, stages)
+            return generate(self, images, parameters, stages)
 
-        monkeypatch.setattr(Pipeline, "generate", generate_or_fail)
+        monkeypatch.setattr(Pipeline, "generate_together", generate_or_fail)
         monkeypatch.setattr(make, "SECONDS_BEFORE_RETRY", 0.0)
         return calls
 
@@ -205,6 +207,35 @@ def test_memory_that_ran_out_is_tried_once_more(images, out, run_here, failing, 
     assert capsys.readouterr().err.count("trying again: the memory does not suffice") == 2
     assert run_here(images) == 0, "the rerun makes what failed"
     assert statuses(out) == {"a": "there", "b": "made", "c": "there"}
+
+
+def test_several_at_once_are_the_clips_made_alone(tmp_path, images, out, make_image, run_here, failing):
+    make_image(images / "d.png", 3).write_bytes(b"no picture")
+    make_image(images / "e.png", 4)
+    lines = [{"input_path": f"{name}.png", "seed": seed} for seed, name in enumerate("abce")]
+    lines[2] |= {"num_frames": 3}
+    (images / "list.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"input_path": "d.png"}')
+    calls = failing([])
+    assert run_here(images / "list.jsonl", "--batch_size", "5") == 1
+    assert sorted(calls) == [1, 3], "c has another number of frames, d is no picture"
+    assert statuses(out) == {"a": "made", "b": "made", "c": "made", "d": "failed", "e": "made"}
+    assert json.loads((out / "a.json").read_text())["clips_at_once"] == 3
+    out.rename(tmp_path / "together")
+    assert run_here(images / "list.jsonl") == 1
+    assert sorted(calls) == [1, 1, 1, 1, 1, 3]
+    for path in out.glob("*/*.jpg"):
+        with Image.open(path) as alone, Image.open(tmp_path / "together" / path.relative_to(out)) as together:
+            difference = np.asarray(alone, int) - np.asarray(together, int)
+        assert np.abs(difference).max() <= 3, "to rounding, before JPEG"
+        assert np.asarray(alone).std() > 0
+
+
+def test_what_fails_together_is_made_one_by_one(images, out, run_here, failing, capsys):
+    calls = failing([torch.OutOfMemoryError("CUDA out of memory"), None, ZeroDivisionError("b"), None])
+    assert run_here(images, "--batch_size", "3") == 1
+    assert calls == [3, 1, 1, 1]
+    assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
+    assert "3 clips at once failed, now one by one: the memory" in capsys.readouterr().err
 
 
 def test_a_bug_is_recorded_with_its_kind_and_not_tried_again(images, out, run_here, failing, capsys):

@@ -39,6 +39,7 @@ def sources(tmp_path):
         "device_name": None,
         "precision": "fp32",
         "memory": "high",
+        "clips_at_once": 1,
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
     }
 
