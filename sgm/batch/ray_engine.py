@@ -34,7 +34,7 @@ from .make import Outcome, load_pipeline, make_items
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
-MAX_ATTEMPTS = 3  # at an item, each ended by the death of its worker
+MAX_DEATHS = 3  # of workers at an item
 MOST_ITEMS_A_TASK = 8
 OBJECT_STORE_BYTES = 100 * 2**20  # of a cluster of this machine alone: only items and outcomes pass through it
 SECONDS_TO_ANSWER = 5.0
@@ -42,7 +42,6 @@ SECONDS_BETWEEN_LOOKS = 0.5
 # Ray reads these as it is imported and started. It reports to nobody, and tells the user only what --verbose asks for.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a graphics card sees none
     "RAY_worker_niceness": "0",  # else 15: whatever else runs here would take nearly all of the time
 }
 QUIET = {"RAY_DATA_LOG_LEVEL": "CRITICAL", "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -75,30 +74,32 @@ def make_on_ray(
             workers = _plan_workers(request, len(items))
             each = f"cores: {workers.cpus}, graphics cards: {workers.gpus:g}"
             progress.say(f"starting workers: {workers.count}, each with {each}")
-            while items:
+            left = items
+            while left:
                 busy = []
-                with closing(_send(items, workers, request, checkpoint)) as tasks:
+                with closing(_send(left, workers, request, checkpoint)) as tasks:
                     for task in tasks:
                         if task.error is not None:
                             raise task.error
                         busy += [item for item, outcome in zip(task.items, task.outcomes, strict=True) if not outcome]
                         yield from filter(None, task.outcomes)
-                items = busy
-                if busy:
-                    progress.say(f"another run is making what is left here ({len(busy)}): waiting for it")
-                    _wait_for_any(busy, request, checkpoint)
-    finally:
+                left = busy
+                if left:
+                    progress.say(f"another run is making what is left here ({len(left)}): waiting for it")
+                    _wait_for_any(left, request, checkpoint)
+    finally:  # the workers are gone: what those that died or were stopped had begun is nobody's
         for folder in sorted({item.folder(request.output_folder) for item in items}):
             clear_leftovers(folder)
 
 
 @dataclass(frozen=True)
 class _Workers:
-    """How many workers there are, and how many cores and graphics cards each has."""
+    """How many workers there are, how many cores and graphics cards each has, and its device, where that is settled."""
 
     count: int
     cpus: int
     gpus: float
+    device: str | None
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class _Task:
 class _Worker:
     """Makes items in a process of its own, which Ray starts."""
 
-    def __init__(self, request: Request, checkpoint: Checkpoint, attempts: Any):
-        self._request, self._checkpoint, self._attempts = request, checkpoint, attempts
+    def __init__(self, request: Request, checkpoint: Checkpoint, device: str | None, attempts: Any):
+        self._request, self._checkpoint, self._device, self._attempts = request, checkpoint, device, attempts
         self._pipeline: Pipeline | None = None
 
     def __call__(self, row: Mapping[str, _Task]) -> dict[str, _Task]:
@@ -130,36 +131,43 @@ class _Worker:
 
     def _load(self) -> Pipeline:
         if self._pipeline is None:
-            self._pipeline = load_pipeline(self._request, self._checkpoint, Progress(quiet=True))
+            request = replace(self._request, device=self._device, sampling=self._request.asked)
+            self._pipeline = load_pipeline(request, self._checkpoint, Progress(quiet=True))
         return self._pipeline
 
     def _make(self, pipeline: Pipeline, items: Sequence[Item]) -> Iterator[tuple[Item, Outcome | None]]:
         """Items at which a worker has died are made alone, so that none fails for another's fault."""
         import ray
 
-        attempts = dict(zip(items, ray.get(self._attempts.of.remote(items)), strict=True))
+        deaths = dict(zip(items, ray.get(self._attempts.deaths.remote(items)), strict=True))
         at_once = pipeline.clips_with_room() if self._request.batch_size == "auto" else int(self._request.batch_size)
-        new = [item for item in items if attempts[item] == 0]
+        new = [item for item in items if deaths[item] == 0]
         portions = [new[start : start + at_once] for start in range(0, len(new), at_once)]
-        portions += [[item] for item in items if 0 < attempts[item] < MAX_ATTEMPTS]
+        portions += [[item] for item in items if 0 < deaths[item] < MAX_DEATHS]
         for portion in portions:
             ray.get(self._attempts.begin.remote(portion))
-            yield from zip(portion, make_items(pipeline, portion, self._request, self._checkpoint), strict=True)
-        reason = f"its worker died {MAX_ATTEMPTS} times, perhaps for want of memory"
-        yield from ((item, Outcome(item, "failed", reason=reason)) for item in items if attempts[item] >= MAX_ATTEMPTS)
+            outcomes = make_items(pipeline, portion, self._request, self._checkpoint)
+            ray.get(self._attempts.end.remote(portion))
+            yield from zip(portion, outcomes, strict=True)
+        reason = f"its worker died {MAX_DEATHS} times, perhaps for want of memory"
+        yield from ((item, Outcome(item, "failed", reason=reason)) for item in items if deaths[item] >= MAX_DEATHS)
 
 
 class _Attempts:
-    """Counts how often each item was begun: Ray would give a deadly one to worker after worker for ever."""
+    """Knows at which items workers died: Ray would give a deadly one to worker after worker for ever."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Item] = Counter()
+        self._unended: Counter[Item] = Counter()
 
-    def of(self, items: Sequence[Item]) -> list[int]:
-        return [self._counts[item] for item in items]
+    def deaths(self, items: Sequence[Item]) -> list[int]:
+        """How many attempts at each item were begun and not ended; to be asked before another one begins."""
+        return [self._unended[item] for item in items]
 
     def begin(self, items: Sequence[Item]) -> None:
-        self._counts.update(items)
+        self._unended.update(items)
+
+    def end(self, items: Sequence[Item]) -> None:
+        self._unended.subtract(items)
 
 
 def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint: Checkpoint) -> Generator[_Task]:
@@ -174,7 +182,7 @@ def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint
     tasks = [{"task": _Task(items[start : start + size])} for start in range(0, len(items), size)]
     done = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
         _Worker,
-        fn_constructor_args=(request, checkpoint, attempts),
+        fn_constructor_args=(request, checkpoint, workers.device, attempts),
         num_cpus=workers.cpus,
         num_gpus=workers.gpus,
         compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(tasks)), max_tasks_in_flight_per_actor=1),
@@ -234,11 +242,15 @@ def _plan_workers(request: Request, num_items: int) -> _Workers:
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(machine.get("CPU", 0)) for machine in machines]
     cards = [machine.get("GPU", 0.0) for machine in machines]
-    on_cards = kind_of_device(request.device) in (None, "cuda") and any(cards)
-    gpus = request.gpus_per_worker if request.gpus_per_worker is not None else float(on_cards)
+    kind = kind_of_device(request.device)
+    gpus = request.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if kind == "cuda" or (kind is None and any(cards)) else 0.0
+    if kind == "cuda" and not gpus:
+        raise UserError("device cuda needs graphics cards: give another gpus_per_worker than 0")
     cpus = request.cpus_per_worker or (1 if gpus else min(filter(None, cores), default=1))
     room = [
-        min(own_cores // cpus, int(own_cards / gpus + 1e-6) if gpus else num_items)
+        min(own_cores // cpus, int(own_cards) * int(1 / gpus) if gpus else num_items)
         for own_cores, own_cards in zip(cores, cards, strict=True)
     ]
     if not any(room):
@@ -246,22 +258,38 @@ def _plan_workers(request: Request, num_items: int) -> _Workers:
             f"no machine of the cluster has room for a worker with {cpus} cores and {gpus:g} graphics cards"
             f" (they have {cores} and {cards}): give other --cpus_per_worker and --gpus_per_worker"
         )
-    return _Workers(min(sum(room), num_items), cpus, gpus)
+    device = request.device if gpus else request.device or "cpu"  # Ray doesn't hide the cards that a worker hasn't got
+    return _Workers(min(sum(room), num_items), cpus, gpus, device)
 
 
 def _check_answers(address: str) -> None:
-    """Raises UserError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    """Raises UserError where no cluster's head listens at HOST:PORT; Ray itself would try for minutes."""
     if address == "auto":
         return
     match = re.fullmatch(r"(?P<host>[^:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", address)
     if match is None:
         raise UserError(f"ray_address can't be {address!r}: give HOST:PORT of the cluster's head, or auto")
     try:
-        socket.create_connection((match["host"].strip("[]"), int(match["port"])), SECONDS_TO_ANSWER).close()
+        with socket.create_connection((match["host"].strip("[]"), int(match["port"])), SECONDS_TO_ANSWER) as connection:
+            answered = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(connection)
     except (OSError, OverflowError) as error:
-        raise UserError(
-            f"no Ray cluster answers at ray_address {address} ({error}): give the address that `ray start --head` says"
-        ) from error
+        raise _nobody_answers(address, str(error)) from error
+    if not answered:
+        raise _nobody_answers(address, "something else listens there")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether a greeting is answered as by a gRPC server, such as Ray's head: with a SETTINGS frame (RFC 9113, 3.4)."""
+    empty_settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + empty_settings)
+    header = connection.recv(9)
+    return len(header) == 9 and header[3] == 4
+
+
+def _nobody_answers(address: str, reason: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at ray_address {address} ({reason}): give the address that `ray start --head` says"
+    )
 
 
 def _wait_for_any(items: Iterable[Item], request: Request, checkpoint: Checkpoint) -> None:
