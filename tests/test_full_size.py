@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
 
 from sgm.outputs.video import read_video
 from tests.small_models import key_list
 
 PROJECT = Path(__file__).parent.parent
 MEMORY_LIMIT = 12 * 2**30
+CONVERSION_MEMORY_LIMIT = 1.5 * 2**30
 pytestmark = pytest.mark.slow
 
 
@@ -96,3 +99,24 @@ def test_whole_size_runs_on_a_cpu_within_12_gib(version: str, tmp_path: Path) ->
     peak = max(peak, *(stage["peak_memory_bytes"] for stage in stages.values()))
     sys.stdout.write(f"{version}: {peak / 2**30:.2f} GiB at most; {stages}\n")
     assert peak < MEMORY_LIMIT
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is watched through Linux's /proc")
+def test_whole_size_changes_its_layout_there_and_back_in_little_memory(tmp_path: Path) -> None:
+    released, folder, back = tmp_path / "svd.safetensors", tmp_path / "diffusers", tmp_path / "back.safetensors"
+    write_random_checkpoint(released, key_list("svd"))
+    try:
+        for source, target in ((released, folder), (folder, back)):
+            command = [sys.executable, "-m", "sgm.checkpoint", "convert", str(source), str(target), "--version", "svd"]
+            returncode, output, peak = run_and_watch(command)
+            assert returncode == 0, output
+            sys.stdout.write(f"{target.name}: {peak / 2**30:.2f} GiB at most\n")
+            assert peak < CONVERSION_MEMORY_LIMIT
+        with safe_open(released, framework="pt") as before, safe_open(back, framework="pt") as after:
+            keys = sorted(after.keys())
+            assert len(keys) > 1500
+            for key in keys[::10]:
+                assert torch.equal(before.get_tensor(key), after.get_tensor(key)), key
+    finally:
+        for path in (released, back, *folder.glob("*/*.safetensors")):
+            path.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def test_imports_go_one_way(module: Path) -> None:
         assert imported <= MAY_IMPORT[part] | {part}
     elif part == "training":
         assert "evaluation" not in imported
-    elif part != "evaluation":
+    elif part not in ("evaluation", "benchmark"):  # the benchmark scores what it makes
         assert not imported & {"training", "evaluation"}
 
 

@@ -61,7 +61,7 @@ def write_contact_sheet(path: Path, outcomes: Iterable[Outcome], formats: Iterab
 def _figure(outcome: Outcome, folder: Path, formats: tuple[str, ...]) -> str:
     if outcome.record is None:
         shown = f'<div class="failed">{escape(outcome.reason or outcome.status)}</div>'
-        return _framed(shown, str(outcome.item), "failed")
+        return _framed(shown, str(outcome.item.image_path), "failed")
     record = read_record(outcome.record)
     output = record["output"]
     made = f"{output['frames']} frames, {output['width']}x{output['height']}, {output['fps']:g} a second"

@@ -66,9 +66,6 @@ class Item:
         """The name without its folders."""
         return PurePosixPath(self.name).name
 
-    def __str__(self) -> str:
-        return f"{self.image_path}" if self.line is None else f"line {self.line}, {self.image_path}"
-
 
 def is_single(request: Request) -> bool:
     """Whether one image is asked for by its path, rather than a batch."""

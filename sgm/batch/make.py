@@ -54,6 +54,13 @@ class Outcome:
     reason: str | None = None
     seconds: float = 0.0
 
+    @property
+    def complaint(self) -> str:
+        """The reason of a failure, with the line and the image that it is about."""
+        line = "" if self.item.line is None else f"line {self.item.line}: "
+        path = str(self.item.image_path)
+        return f"{line}{self.reason}" if path in (self.reason or "") else f"{line}{path}: {self.reason}"
+
 
 def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) -> Pipeline:
     """The model that the request asks for, loaded; says what was chosen for want of a graphics card or of memory."""

@@ -61,10 +61,9 @@ def summary(items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float) 
         whole, of_one = (60 * len(made) / max(time, 1e-3) for time in (seconds, sum(made)))
         lines.append(f"  {whole:.1f} clips a minute, {of_one:.1f} a worker")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    width = max((len(str(outcome.item)) for outcome in failed[:MAX_ROWS]), default=0)
-    lines += [f"  {outcome.item!s:{width}}  {outcome.reason}" for outcome in failed[:MAX_ROWS]]
+    lines += [f"        {outcome.complaint}" for outcome in failed[:MAX_ROWS]]
     if len(failed) > MAX_ROWS:
-        lines.append(f"  ... and {len(failed) - MAX_ROWS} more, all in {REPORT_NAME}")
+        lines.append(f"        ... and {len(failed) - MAX_ROWS} more, all in {REPORT_NAME}")
     return "\n".join(lines)
 
 

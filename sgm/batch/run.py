@@ -110,7 +110,7 @@ def _just_finished(
 
 def _tell(outcome: Outcome, request: Request, position: str, progress: Progress) -> None:
     if outcome.status == "failed":
-        progress.say(f"failed ({position}): {outcome.item}: {outcome.reason}")
+        progress.say(f"failed ({position}): {outcome.complaint}")
     elif outcome.status == "made":
         assert outcome.record is not None
         progress.print(f"{clip_line(outcome.record, request.formats, outcome.seconds)} ({position})")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..evaluation.report import check_can_write
 from ..flags import help_of, read_request
+from ..outputs.findings import check_can_write
 from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..presets import PRESETS
 from ..request import DEVICE

@@ -1,13 +1,12 @@
-"""What a benchmark found: tables to read, JSON to keep, a chart to look at."""
+"""What a benchmark found: tables to read, a chart to look at."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..outputs.whole_file import write_whole
+from ..outputs.findings import markdown_table
 
 Row = Mapping[str, Any]
 STAGES = ("loading", "image tower", "encoding", "UNet, one step", "sampling", "decoding", "writing", "whole clip")
@@ -27,7 +26,7 @@ def stage_table(results: Sequence[Row]) -> str:
         rows.append([f"peak memory ({what}), GB", *cells])
     rows.append(["PSNR to exact in fp32, dB", *(_number(result.get("psnr_db")) for result in results)])
     rows.append(["SSIM to exact in fp32", *(_number(result.get("ssim"), 4) for result in results)])
-    return markdown([header, *rows])
+    return markdown_table([header, *rows])
 
 
 def rival_table(rivals: Sequence[Row]) -> str:
@@ -42,21 +41,7 @@ def rival_table(rivals: Sequence[Row]) -> str:
         [rival["name"], _number(rival["step_ratio"]), _number(rival["clip_ratio"]), f"{rival['step_difference']:.1e}"]
         for rival in rivals
     ]
-    return markdown([header, *rows])
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first one the header, as a Markdown table with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |" for row in rows]
-    lines.insert(1, f"| {' | '.join('-' * width for width in widths)} |")
-    return "\n".join(lines)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write everything that was found, whole or not at all."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    return markdown_table([header, *rows])
 
 
 def draw_chart(path: Path, results: Sequence[Row], title: str) -> None:

@@ -16,15 +16,17 @@ from torch import Tensor
 
 from ..checkpoint.finding import find_checkpoint
 from ..config import ModelConfig, load_config
+from ..devices import PRECISIONS, choose_device, choose_precision
 from ..errors import UserError
 from ..evaluation.scores import Pictures, psnr, ssim
-from ..pipeline import PRECISIONS, choose_device, choose_precision, load
+from ..outputs.findings import write_json
+from ..pipeline import load
 from ..progress import Progress
 from ..request import SamplingParameters
 from .arithmetic import Arithmetic, ceiling, count
 from .diffusers_pipeline import Rival, check_diffusers
 from .machine import describe_machine
-from .report import draw_chart, rival_table, stage_table, write_json
+from .report import draw_chart, rival_table, stage_table
 from .stages import Subject
 from .subject import narrowed, write_config, write_random_weights
 from .timing import measure_in_turn, ratio, synchronize

@@ -43,11 +43,19 @@ def read_address(text: str) -> Repository | None:
     match = _ADDRESS.fullmatch(text)
     if match is None or text.endswith(SUFFIXES):
         return None
+
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(match["id"])
+    except HFValidationError:
+        return None
     return Repository(match["id"], match["revision"] or "main")
 
 
 def find_cached(repository: Repository, version: str) -> Checkpoint | None:
-    """The version's weights in the cache, where all of them are there. Never uses the network."""
+    """The version's weights in the cache; None where not all of them are there. Never uses the network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -58,11 +66,10 @@ def find_cached(repository: Repository, version: str) -> Checkpoint | None:
         )
     except LocalEntryNotFoundError:
         return None
-    folder = Path(snapshot)
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    if not needed_files(names, version):
+    try:
+        return _checkpoint(repository, Path(snapshot), version)
+    except UserError:  # a fetch that was stopped half-way
         return None
-    return _checkpoint(repository, folder, version)
 
 
 def fetch(repository: Repository, version: str) -> Checkpoint:
@@ -131,9 +138,10 @@ def _files_of_component(names: list[str], component: str) -> list[str]:
 
 
 def _checkpoint(repository: Repository, folder: Path, version: str) -> Checkpoint:
+    """The version's weights in a folder of the cache. Raises UserError where some are missing."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     files = needed_files(names, version)
-    path = folder if "/" in files[0] else folder / files[0]
+    path = folder / files[0] if files and "/" not in files[0] else folder
     weight_files(path)
     return Checkpoint(path, repository.id, folder.name)
 
@@ -141,12 +149,14 @@ def _checkpoint(repository: Repository, folder: Path, version: str) -> Checkpoin
 def _check_content(path: Path) -> None:
     """Raises UserError, and lets the file go, where its content isn't what the hub announced.
 
-    The cache names large files by the SHA-256 that the hub gives for them.
+    The cache links to files that it names, where they are large, by the SHA-256 that the hub gives for them.
     """
-    blob = path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
+    if not path.is_symlink():
+        return
+    blob = path.parent / path.readlink()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and file_sha256(path) != blob.name:
+        path.unlink()
         blob.unlink()
-        path.unlink(missing_ok=True)
         raise UserError(f"{path.name} was damaged on the way (its SHA-256 is not the hub's): run the same again")
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import UserError
 from ..models.video_model import VideoModel, is_used_when_sampling
-from .layouts import OPTIONAL_PARTS, Layout, Shape, diffusers_folder, single_file
-from .reading import DTYPES, Weights, open_weights
+from .layouts import OPTIONAL_PARTS, Layout, diffusers_folder, single_file
+from .reading import DTYPES, Shape, Weights, open_weights
 
 # What a checkpoint may hold beside the model: the text tower of CLIP, which the released files carry and image
 # conditioning never uses, and the patches' numbers, which transformers wrote before its version 4.31.

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .layouts import Shape
-from .reading import NAMES_OF_DTYPES
+from .reading import NAMES_OF_DTYPES, Shape
 
 
 def write_safetensors(path: Path, header: Mapping[str, tuple[torch.dtype, Shape]], tensors: Iterable[Tensor]) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from ..checkpoint.finding import find_checkpoint
 from ..errors import UserError
 from ..flags import help_of, read_request
+from ..outputs.findings import check_can_write, write_json
 from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
 from ..presets import PRESETS
 from ..progress import Progress
 from ..request import DEVICE
 from ..versions import RELEASES
-from .report import check_can_write, write_json
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
 PICTURE_SUFFIXES = (".webp", ".gif")
@@ -139,7 +139,7 @@ def run(request: EvaluationRequest) -> None:
         "precision": pipeline.precision,
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_json(request.output, report, made_with)
+    write_json(request.output, made_with | report.as_json())
     sys.stdout.write(f"{report.title}\n\n{report.table()}\n\nwritten to {request.output}\n")
 
 

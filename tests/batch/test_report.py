@@ -39,14 +39,14 @@ def test_the_table_counts_and_names_what_failed(tmp_path):
         "     1  there already",
         "     1  failed",
         "     1  left to make",
-        "  line 2, in/b.png  no picture",
+        "        line 2: in/b.png: no picture",
     ]
 
 
 def test_a_long_table_points_to_the_report():
     items = [Item(Path(f"{n}.png"), str(n), SamplingParameters(), 6.0) for n in range(MAX_ROWS + 5)]
     *_, last = summary(items, [Outcome(item, "failed", reason="x") for item in items]).splitlines()
-    assert last == "  ... and 5 more, all in report.json"
+    assert last == "        ... and 5 more, all in report.json"
 
 
 @pytest.mark.parametrize("content", ["mine", "[]", "{}", '{"kind": "other"}', "\udcff"])

@@ -39,6 +39,8 @@ OTHERS = {"README.md": b"words", "svd_xt.safetensors": b"x" * 10, "unet/config.j
         ("a/b@../../x", None),
         ("a/b@", None),
         ("a/b c", None),
+        ("a/b--c", None),
+        ("\u00e4/b", None),
     ],
 )
 def test_addresses(text: str, expected: Repository | None) -> None:
@@ -188,16 +190,20 @@ def test_a_folder_is_fetched_in_the_parts_that_are_read(client: Client) -> None:
         assert client.find(hub, download=False) == found
 
 
-def test_a_part_of_a_folder_is_completed(client: Client) -> None:
-    files = {name: name.encode() * 1000 for name in folder_files()}
-    with Hub(files=files, cut=[]) as hub:
-        hub.served_instead["image_encoder/model.safetensors"] = b"short"
+@pytest.mark.parametrize("last", ["image_encoder/model.safetensors", SHARDS[1]])
+def test_a_part_of_a_folder_is_completed(client: Client, last: str) -> None:
+    index = json.dumps({"weight_map": {name: Path(name).name for name in SHARDS}}).encode()
+    files = {name: name.encode() * 1000 for name in [*SHARDS, *folder_files()[1:]]}
+    with Hub(files=files | {"unet/diffusion_pytorch_model.safetensors.index.json": index}) as hub:
+        hub.served_instead[last] = b"short"
         client.fail(hub)
         assert "add --download" in client.fail(hub, download=False)
+        missing = [name for name in files if not list(client.home.rglob(Path(name).name)) or name == last]
         hub.served_instead.clear()
         hub.requests.clear()
         client.find(hub)
-        assert [name for name, _ in hub.transfers()] == ["image_encoder/model.safetensors"]
+        assert sorted(name for name, _ in hub.transfers()) == sorted(missing)
+        assert last in missing
 
 
 def test_a_revision_is_kept_to(client: Client) -> None:

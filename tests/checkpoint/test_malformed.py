@@ -124,6 +124,9 @@ PICKLES = {
     "an archive of pictures": archive(("picture.png", b"\x89PNG")),
     "an empty archive": archive(),
     "a bomb": archive(("a/data.pkl", b"\x80\x02" + b"\0" * 300_000_000), compression=zipfile.ZIP_DEFLATED),
+    "a bomb of numbers": archive(
+        ("a/data.pkl", b"\x80\x02}."), ("a/data/0", b"\0" * 300_000_000), compression=zipfile.ZIP_DEFLATED
+    ),
     "members of one name": archive(("a/data.pkl", b"\x80\x02."), ("b/data.pkl", b"\x80\x02.")).replace(b"b/", b"a/"),
     "a pickle of garbage": archive(("a/data.pkl", b"\x80\x02" + bytes(range(256))), ("a/version", b"3")),
     "long instructions": archive(("a/data.pkl", b"\x80\x02" + b"N0" * 40_000_000 + b"."), ("a/version", b"3")),
@@ -259,6 +262,32 @@ def test_folders_of_nonsense(folder: dict[str, bytes], capsys: pytest.CaptureFix
     (whole / UNET).unlink()
     os.mkfifo(whole / UNET)  # opening it would wait forever
     refuse(whole, capsys)
+
+
+def test_an_index_reaches_nothing_outside_its_folder(
+    folder: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("outside.safetensors").write_bytes(folder[UNET])
+    beside = write_folder(folder, {UNET: None, INDEX: index_of("x.safetensors"), "unet/x.safetensors": folder[UNET]})
+    assert main(["inspect", str(beside)]) == 0, "what is beside the index is read"
+    capsys.readouterr()
+    for name in ("../../outside.safetensors", str(Path("outside.safetensors").absolute())):
+        (beside / INDEX).write_bytes(index_of(name))
+        assert main(["inspect", str(beside)]) == 2
+        assert "is no .safetensors file beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["a bomb", "a bomb of numbers", "members of one name", "long instructions", "an archive of pictures"]
+)
+def test_a_suspicious_archive_is_never_unpacked(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(torch, "load", lambda *_, **__: loaded.append(name) or STATE)
+    Path("weights.ckpt").write_bytes(PICKLES[name])
+    assert main(["inspect", "weights.ckpt"]) == (1 if name == "an archive of pictures" else 2)
+    assert bool(loaded) == (name == "an archive of pictures")
 
 
 def garbled(content: bytes, end: int, chance: random.Random) -> bytes:

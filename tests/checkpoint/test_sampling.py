@@ -82,7 +82,7 @@ def test_a_folder_makes_the_clip_of_its_file_and_its_record_makes_it_again(
     assert "its SHA-256 differs): give the right one with --checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("layout", ["file", "folder"])
+@pytest.mark.parametrize("layout", ["file", pytest.param("folder", marks=pytest.mark.slow)])
 def test_a_repository_makes_the_same_clip_and_its_record_fetches_its_commit(
     layout: str, photo: Path, folder: Path, tmp_path: Path
 ) -> None:

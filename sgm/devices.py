@@ -1,0 +1,32 @@
+"""What to compute on and with: the devices of this machine, and the precision that suits each."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import UserError
+
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the first of cuda, mps and cpu that there is. Raises UserError if it isn't there."""
+    available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    available += ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if name is None:
+        return torch.device(available[0].removesuffix(":0"))
+    if name not in (*available, "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"device {name!r} is not there: this machine has {', '.join(available)}")
+    return torch.device(name)
+
+
+def choose_precision(name: str | None, device: torch.device) -> str:
+    """The precision of that name, or what suits the device: fp16 on cuda, fp32 elsewhere.
+
+    On mps the attention's scores would be kept in half precision, where those of the released models overflow.
+    """
+    if name is None:
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name not in PRECISIONS:
+        raise UserError(f"precision {name!r} is not known: give one of {', '.join(PRECISIONS)}")
+    return name
