@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from sgm.batch.items import is_single, plan_items
-from sgm.batch.make import make_clip
+from sgm.batch.make import load_pipeline, make_clip
+from sgm.batch.ray_engine import make_on_ray, prepared_for_ray
 from sgm.batch.report import clip_line
-from sgm.batch.run import run_batch
+from sgm.batch.run import make_here, run_batch
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.command_line import run
 from sgm.fitting import fit
@@ -21,13 +21,12 @@ from sgm.progress import Progress
 from sgm.remake import check_unchanged
 from sgm.request import Request
 
-if TYPE_CHECKING:
-    from sgm.pipeline import Pipeline
-
 
 def sample(request: Request) -> int:
     """Make the clips that are asked for. Returns 0, or 1 where some of a batch could not be made."""
     progress = Progress()
+    if request.engine == "ray":
+        request = prepared_for_ray(request)
     find_weights = partial(find_checkpoint, request.version, request.checkpoint, download=request.download)
     if request.from_record is not None:
         image_path, checkpoint = request.input_path, find_weights()
@@ -35,34 +34,17 @@ def sample(request: Request) -> int:
     items = plan_items(request, warn=progress.say)  # a list's mistakes are told before anything is fetched
     checkpoint = find_weights()
 
-    def load_pipeline() -> Pipeline:
-        from sgm.pipeline import load  # only now: torch takes seconds to import
-
-        pipeline = load(
-            request.version,
-            checkpoint=checkpoint,
-            config=request.config,
-            device=request.device,
-            precision=request.precision,
-            memory=request.memory,
-            compiled=request.compile,
-            progress=progress,
-        )
-        if request.device is None and pipeline.device.type != "cuda":
-            progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
-        if request.memory == "auto" and pipeline.placement.name != "high":
-            progress.say(f"little memory is free: going on with --memory {pipeline.placement.name}")
-        return pipeline
-
     if not is_single(request):
         make_output_folder(request.output_folder)
-        return run_batch(items, request, checkpoint, load_pipeline, progress)
+        engine = make_on_ray if request.engine == "ray" else make_here
+        make = partial(engine, request=request, checkpoint=checkpoint, progress=progress)
+        return run_batch(items, request, checkpoint, make, progress)
     (item,) = items
     with progress.stage("fitting", total=1, unit="image"):  # what is wrong with the image is told before loading
         picture = fit(read_image(item.image_path), request.model, request.sampling)
     make_output_folder(request.output_folder)
     clear_leftovers(request.output_folder)
-    pipeline = load_pipeline()
+    pipeline = load_pipeline(request, checkpoint, progress)
     start = time.monotonic()
     with workplace(request.output_folder, new_key()) as aside:
         assert aside is not None, "nobody else has this key"

@@ -336,6 +336,35 @@ class Request:
         "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
         default_text="no",
     )
+    engine: str = parameter(
+        "local",
+        NAME,
+        "Who makes the clips of a batch: this process (local), or workers on a Ray cluster, each with a model of its"
+        " own (ray). The cluster's machines must see inputs, outputs, weights and this project under the same paths.",
+        choices=("local", "ray"),
+    )
+    ray_address: str | None = parameter(
+        None,
+        NAME,
+        "The cluster to use, from one of its machines: HOST:PORT of its head, or auto for the one that runs here.",
+        default_text="a cluster of this machine alone, for the time of the run",
+    )
+    gpus_per_worker: float | None = parameter(
+        None,
+        NUMBER,
+        "How much of a graphics card a worker takes: 0.5 puts two on each. 0 computes on the processor.",
+        low=0,
+        high=1,
+        default_text="1 where the cluster has graphics cards, else 0",
+    )
+    cpus_per_worker: int | None = parameter(
+        None,
+        WHOLE,
+        "How many processor cores a worker takes.",
+        low=1,
+        high=1024,
+        default_text="1 beside a graphics card, else all of the smallest machine",
+    )
     checkpoint: Path | None = parameter(
         None,
         PATH,
@@ -372,6 +401,7 @@ class Request:
 
     def __post_init__(self) -> None:
         read_fields(self)
+        _check_engine(self)
         model = load_config(self.version, self.config)
         example = "object.png" if model.family == "sv3d" else "test_image.png"
         defaults = {
@@ -385,6 +415,13 @@ class Request:
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "asked", self.sampling)
         object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
+
+
+def _check_engine(request: Request) -> None:
+    if request.engine != "ray":
+        for name in ("ray_address", "gpus_per_worker", "cpus_per_worker"):
+            if getattr(request, name) is not None:
+                raise UserError(f"{name} is for --engine ray: add that, or leave {name} away")
 
 
 def make_request(given: Mapping[str, Any]) -> Request:

@@ -24,6 +24,7 @@ from ..errors import in_one_line, is_out_of_memory
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
 from ..outputs.publishing import workplace
+from ..progress import Progress
 from ..request import Request
 from .done import Records, claim_key
 from .items import Item
@@ -59,6 +60,27 @@ class Outcome:
         line = "" if self.item.line is None else f"line {self.item.line}: "
         path = str(self.item.image_path)
         return f"{line}{self.reason}" if path in (self.reason or "") else f"{line}{path}: {self.reason}"
+
+
+def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) -> Pipeline:
+    """The model that the request asks for, loaded; says what was chosen for want of a graphics card or of memory."""
+    from ..pipeline import load  # only now: torch takes seconds to import
+
+    pipeline = load(
+        request.version,
+        checkpoint=checkpoint,
+        config=request.config,
+        device=request.device,
+        precision=request.precision,
+        memory=request.memory,
+        compiled=request.compile,
+        progress=progress,
+    )
+    if request.device is None and pipeline.device.type != "cuda":
+        progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
+    if request.memory == "auto" and pipeline.placement.name != "high":
+        progress.say(f"little memory is free: going on with --memory {pipeline.placement.name}")
+    return pipeline
 
 
 def make_clip(

@@ -49,11 +49,17 @@ def write_report(path: Path, items: Sequence[Item], outcomes: Iterable[Outcome])
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def summary(items: Sequence[Item], outcomes: Sequence[Outcome]) -> str:
-    """A table: how many clips were made, were there, failed and are left, then each that failed with its reason."""
+def summary(items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float) -> str:
+    """A table: how many clips were made, were there, failed and are left, then each that failed with its reason.
+
+    With it the speed: of the whole, which took so many seconds, and of one worker, by the time that its clips took.
+    """
     counts: Counter[str] = Counter(outcome.status for outcome in outcomes)
     counts["left"] = len(items) - len(outcomes)
     lines = [f"{counts[status]:>6}  {meaning}" for status, meaning in MEANINGS.items()]
+    if made := [outcome.seconds for outcome in outcomes if outcome.status == "made"]:
+        whole, of_one = (60 * len(made) / max(time, 1e-3) for time in (seconds, sum(made)))
+        lines.append(f"  {whole:.1f} clips a minute, {of_one:.1f} a worker")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     lines += [f"        {outcome.complaint}" for outcome in failed[:MAX_ROWS]]
     if len(failed) > MAX_ROWS:

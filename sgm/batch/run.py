@@ -1,13 +1,14 @@
-"""A batch in this process: what is missing, one clip after the other, with a report and a contact sheet as it goes."""
+"""A batch: what is missing is made, here or by others, with a report and a contact sheet as it goes."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -21,20 +22,17 @@ from ..request import Request
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from .done import Records
 from .items import Item
-from .make import Outcome, make_items
+from .make import Outcome, load_pipeline, make_items
 from .report import check_report_is_ours, clip_line, summary, write_report
 
-if TYPE_CHECKING:
-    from ..pipeline import Pipeline
+Engine = Callable[[Sequence[Item]], Generator[Outcome]]  # makes items, and gives each one's outcome as it comes
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SHARE_FOR_PAGES = 0.05  # of a run's time, at most, goes into rewriting report and contact sheet
 
 
-def run_batch(
-    items: Sequence[Item], request: Request, checkpoint: Checkpoint, load: Callable[[], Pipeline], progress: Progress
-) -> int:
-    """Make the clips of all items that are not done; `load` is called where there are any. Returns 0, or 1 on failures.
+def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, make: Engine, progress: Progress) -> int:
+    """Make the clips of all items that are not done; `make` is called where there are any. Returns 0, or 1 on failures.
 
     What is left is told where Ctrl-C ends it early.
     """
@@ -45,11 +43,39 @@ def run_batch(
     pages = _Pages(items, request, progress)
     try:
         if missing := _missing(items, request, checkpoint, pages):
-            _make_all(missing, request, checkpoint, load(), pages)
+            _make_all(missing, make, pages)
+    except KeyboardInterrupt:
+        pages.outcomes += _just_finished(items, request, checkpoint, pages.outcomes)
+        raise
     finally:
         written = pages.write()
-        progress.say(summary(items, pages.outcomes))
+        progress.say(summary(items, pages.outcomes, pages.seconds))
     return 0 if written and all(outcome.status != "failed" for outcome in pages.outcomes) else 1
+
+
+def make_here(
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, progress: Progress
+) -> Generator[Outcome]:
+    """Make the items in this process, in order, with one model.
+
+    What another run is making comes last, and is made here if it isn't done by then.
+    """
+    pipeline = load_pipeline(request, checkpoint, progress)
+    at_once = pipeline.clips_with_room() if request.batch_size == "auto" else int(request.batch_size)
+    queue, busy = deque(items), 0
+    while queue:
+        taken = [queue.popleft() for _ in range(min(at_once, len(queue)))]
+        for item, outcome in zip(taken, make_items(pipeline, taken, request, checkpoint), strict=True):
+            if outcome is None:
+                queue.append(item)
+                busy += 1
+            else:
+                busy = 0
+                yield outcome
+        if queue and busy >= len(queue):
+            if busy < len(queue) + at_once:
+                progress.say(f"another run is making what is left here ({len(queue)}): waiting for it")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _missing(items: Sequence[Item], request: Request, checkpoint: Checkpoint, pages: _Pages) -> list[Item]:
@@ -64,40 +90,21 @@ def _missing(items: Sequence[Item], request: Request, checkpoint: Checkpoint, pa
     return missing
 
 
-def _make_all(
-    items: Sequence[Item], request: Request, checkpoint: Checkpoint, pipeline: Pipeline, pages: _Pages
-) -> None:
-    """Make the items in order; what another run is making comes last, and is made here if it isn't done by then."""
-    queue, busy, seconds, were_there = deque(items), 0, 0.0, len(pages.outcomes)
-    at_once = pipeline.clips_with_room() if request.batch_size == "auto" else int(request.batch_size)
-    with pages.progress.stage("clips", len(items), unit="clip") as advance:
-        while queue:
-            taken = [queue.popleft() for _ in range(min(at_once, len(queue)))]
-            try:
-                outcomes = make_items(pipeline, taken, request, checkpoint)
-            except KeyboardInterrupt:
-                pages.outcomes += _just_finished(taken, request, checkpoint)
-                raise
-            for item, outcome in zip(taken, outcomes, strict=True):
-                if outcome is None:
-                    queue.append(item)
-                    busy += 1
-                    continue
-                busy, seconds = 0, seconds + outcome.seconds
-                pages.add(outcome)
-                advance(1)
-                made = len(pages.outcomes) - were_there
-                left = tqdm.format_interval(seconds / made * (len(items) - made))
-                _tell(outcome, request, f"{made} of {len(items)}, {left} left", pages.progress)
-            if queue and busy >= len(queue):
-                if busy < len(queue) + at_once:
-                    pages.progress.say(f"another run is making what is left here ({len(queue)}): waiting for it")
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+def _make_all(items: Sequence[Item], make: Engine, pages: _Pages) -> None:
+    with closing(make(items)) as outcomes, pages.progress.stage("clips", len(items), unit="clip") as advance:
+        for done, outcome in enumerate(outcomes, start=1):
+            pages.add(outcome)
+            advance(1)
+            left = tqdm.format_interval(pages.seconds / done * (len(items) - done))
+            _tell(outcome, pages.request, f"{done} of {len(items)}, {left} left", pages.progress)
 
 
-def _just_finished(items: Sequence[Item], request: Request, checkpoint: Checkpoint) -> list[Outcome]:
-    """Those whose last file had just got its name when Ctrl-C came."""
-    found = [(item, Records(request, checkpoint).find(item)) for item in items]
+def _just_finished(
+    items: Sequence[Item], request: Request, checkpoint: Checkpoint, outcomes: Sequence[Outcome]
+) -> list[Outcome]:
+    """Outcomes of those of the other items whose last file had just got its name when Ctrl-C came."""
+    records, known = Records(request, checkpoint), {outcome.item for outcome in outcomes}
+    found = [(item, records.find(item)) for item in items if item not in known]
     return [Outcome(item, "made", record) for item, record in found if record is not None]
 
 
@@ -115,11 +122,18 @@ class _Pages:
     def __init__(self, items: Sequence[Item], request: Request, progress: Progress):
         self.items, self.request, self.progress = items, request, progress
         self.outcomes: list[Outcome] = []
+        self._began = math.inf
         self._next_writing = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What has passed since the first item was begun."""
+        return max(0.0, time.monotonic() - self._began)
 
     def add(self, outcome: Outcome) -> None:
         """Note an outcome, and write the files where it is time."""
         self.outcomes.append(outcome)
+        self._began = min(self._began, time.monotonic() - outcome.seconds)
         if time.monotonic() >= self._next_writing:
             self.write()
 

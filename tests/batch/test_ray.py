@@ -1,0 +1,344 @@
+"""Batches on Ray clusters of two nodes, started here: what workers make is what one process makes, whoever dies."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from sgm.batch import ray_engine
+from sgm.batch.done import claim_key
+from sgm.batch.items import plan_items
+from sgm.checkpoint.finding import find_checkpoint
+from sgm.command_line import parse
+from sgm.errors import UserError
+from sgm.outputs.publishing import workplace
+
+WORDS = ["--engine", "ray", "--cpus_per_worker", "1"]
+MANY = 8
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+SMALL = ["--version", "svd_tiny", "--device", "cpu", "--num_frames", "2", "--num_steps", "1"]
+SMALL += ["--width", "32", "--height", "32"]
+
+
+def report_of(out: Path) -> dict:
+    return json.loads((out / "report.json").read_text())
+
+
+def statuses(out: Path) -> dict[str, str]:
+    return {entry["name"]: entry["status"] for entry in report_of(out)["items"]}
+
+
+def clips_in(out: Path) -> list[str]:
+    return sorted(path.stem for path in out.glob("*.json") if path.name != "report.json")
+
+
+def hidden_in(out: Path) -> list[str]:
+    return [path.name for path in out.rglob(".*")]
+
+
+def frames_below(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob("*/*.jpg"))}
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that make clips, of clusters that this process has started."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and "MapWorker" in " ".join(process.cmdline())
+    ]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster of two nodes, each with a core and what Ray takes for a graphics card; the driver is on the first."""
+    for name, value in (ray_engine.ENVIRONMENT | ray_engine.QUIET).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    from ray.cluster_utils import Cluster
+
+    started = Cluster(initialize_head=True, head_node_args=NODE)
+    started.second = started.add_node(**NODE)
+    yield started
+    processes = psutil.Process().children(recursive=True)
+    started.shutdown()
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+@pytest.fixture
+def many(tmp_path, make_image):
+    """A list of eight images, each with so many steps that something can happen before its clip is made."""
+    for seed in range(MANY):
+        make_image(tmp_path / "in" / f"{seed}.png", seed)
+    lines = [{"input_path": f"{seed}.png", "num_steps": 60} for seed in range(MANY)]
+    (tmp_path / "in" / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path / "in" / "list.jsonl"
+
+
+@pytest.fixture
+def local_frames(out, start, tmp_path):
+    """A function that makes an input's clips in one process; gives their frames, and leaves nothing."""
+
+    def make(input_path: Path) -> dict[str, bytes]:
+        process = start(input_path)
+        assert process.communicate()[0]
+        out.rename(tmp_path / "local")
+        return frames_below(tmp_path / "local")
+
+    return make
+
+
+def key_of(number: int, many: Path, out: Path) -> str:
+    """By what a run of the list claims the clip of NUMBER.png."""
+    request = parse(["--input_path", str(many), "--output_folder", str(out), *SMALL])
+    return claim_key(plan_items(request, warn=print)[number], request, find_checkpoint("svd_tiny"))
+
+
+def holds(process: psutil.Process, key: str) -> bool:
+    """Whether a process holds a claim."""
+    try:
+        return any(file.path.endswith(f".claim-{key}.lock") for file in process.open_files())
+    except psutil.Error:  # it has just ended
+        return False
+
+
+# ---- without a cluster
+
+
+def test_without_ray_a_line_says_how_to_install_it_before_torch_is_loaded(images, out, start):
+    hide = "import sys, runpy; sys.argv[0] = sys.argv.pop(1); sys.modules['ray'] = None\n"
+    hide += "try: runpy.run_path(sys.argv[0], run_name='__main__')\nfinally: print('torch' in sys.modules)\n"
+    process = start(images, *WORDS, python=("-c", hide))
+    said = process.communicate()
+    assert process.returncode == 2
+    assert said[0] == "False\n"
+    assert said[1] == "error: engine ray needs Ray, which is not installed: pip install -r requirements-ray.txt\n"
+    assert not out.exists()
+
+
+@pytest.fixture(params=["closed", "silent", "web"])
+def wrong_address(request):
+    """HOST:PORT where nothing listens, or what never says a word, or what is no cluster."""
+    if request.param == "web":
+        with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            yield f"127.0.0.1:{server.server_port}"
+            server.shutdown()
+        return
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if request.param == "silent":
+            listener.listen()
+        yield "{}:{}".format(*listener.getsockname())
+
+
+def test_an_address_where_no_cluster_answers_is_told_within_seconds(images, out, run_here, capsys, wrong_address):
+    start = time.monotonic()
+    assert run_here(images, *WORDS, "--ray_address", wrong_address) == 2
+    assert time.monotonic() - start < ray_engine.SECONDS_TO_ANSWER + 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: no Ray cluster answers at ray_address {wrong_address} (")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://127.0.0.1:10001", "127.0.0.1:", "127.0.0.1:99999999"])
+def test_what_is_no_address_is_told(images, out, run_here, capsys, address):
+    assert run_here(images, *WORDS, "--ray_address", address) == 2
+    assert f"ray_address can't be '{address}': give HOST:PORT" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_does_not_go_with_an_engine_is_told(images, out, run_here, capsys):
+    assert run_here(images, "--gpus_per_worker", "0.5") == 2
+    assert "gpus_per_worker is for --engine ray" in capsys.readouterr().err
+    assert run_here(images / "a.png", "--engine", "ray") == 2
+    assert "engine ray is for batches" in capsys.readouterr().err
+    assert not out.exists()
+
+
+GPU_BOX, CPU_BOX, HEAD = {"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0}, {"memory": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "machines", "planned"),
+    [
+        ("", [CPU_BOX, {"CPU": 6.0}, HEAD], (2, 6, 0.0, "cpu")),
+        ("--cpus_per_worker 3", [CPU_BOX, {"CPU": 6.0}], (4, 3, 0.0, "cpu")),
+        ("", [GPU_BOX, CPU_BOX], (2, 1, 1.0, None)),
+        ("--gpus_per_worker 0.5", [GPU_BOX, GPU_BOX], (8, 1, 0.5, None)),
+        ("--gpus_per_worker 0.4", [GPU_BOX], (4, 1, 0.4, None)),
+        ("--gpus_per_worker 0.5 --cpus_per_worker 8", [GPU_BOX], (2, 8, 0.5, None)),
+        ("--gpus_per_worker 0 --cpus_per_worker 8", [GPU_BOX, CPU_BOX], (3, 8, 0.0, "cpu")),
+        ("--device cpu", [GPU_BOX], (1, 16, 0.0, "cpu")),
+        ("--device cuda", [GPU_BOX], (2, 1, 1.0, "cuda")),
+    ],
+)
+def test_a_cluster_has_as_many_workers_as_it_has_room_for(monkeypatch, images, words, machines, planned):
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": machine} for machine in machines])
+    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
+    workers = ray_engine._plan_workers(request, num_items=100)
+    assert (workers.count, workers.cpus, workers.gpus, workers.device) == planned
+    assert ray_engine._plan_workers(request, num_items=1).count == 1
+
+
+@pytest.mark.parametrize("words", ["--cpus_per_worker 17", "--device cuda", "--device cuda --gpus_per_worker 0"])
+def test_a_cluster_without_room_is_told(monkeypatch, images, words):
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": CPU_BOX}])
+    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
+    with pytest.raises(UserError, match=r"give (other|another)"):
+        ray_engine._plan_workers(request, num_items=100)
+
+
+# ---- on clusters
+
+
+def test_a_cluster_makes_the_clips_that_one_process_makes(cluster, images, out, start, local_frames):
+    (images / "b.png").write_bytes(b"no picture")
+    process = start(images, *WORDS, "--gpus_per_worker", "0.5", "--ray_address", cluster.address)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 1, said
+    assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
+    assert "no known image format" in report_of(out)["items"][1]["reason"]
+    assert "Traceback" not in said[1]
+    assert "starting workers: 2, each with cores: 1, graphics cards: 0.5" in said[1]
+    assert "clips a minute" in said[1]
+    assert sorted(Path(line.split(":")[0]).name for line in said[0].splitlines()) == ["a.mp4", "c.mp4"]
+    assert hidden_in(out) == []
+    assert "a.mp4" in (out / "index.html").read_text()
+    made = frames_below(out)
+    out.rename(out.with_name("by_ray"))
+    (images / "b.png").unlink()
+    assert made == local_frames(images)
+    assert len(made) == 4
+
+
+def all_are_made_once(out: Path) -> bool:
+    return clips_in(out) == list(statuses(out)) == [str(number) for number in range(MANY)]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_its_clip_made(cluster, many, out, start, local_frames):
+    expected = local_frames(many)
+    key = key_of(4, many, out)
+    process = start(many, *WORDS, "--ray_address", cluster.address)
+    wait_for(lambda: any(holds(worker, key) for worker in workers()), process)
+    (victim,) = [worker for worker in workers() if holds(worker, key)]
+    victim.kill()
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert all_are_made_once(out)
+    assert frames_below(out) == expected
+    assert set(statuses(out).values()) <= {"made", "there"}
+    assert len(said[0].splitlines()) == list(statuses(out).values()).count("made")
+    assert hidden_in(out) == []
+
+
+@pytest.mark.slow
+def test_a_killed_node_leaves_its_work_to_the_other(cluster, many, out, start, local_frames):
+    expected = local_frames(many)
+    process = start(many, *WORDS, "--ray_address", cluster.address)
+    wait_for(lambda: len([worker for worker in workers() if worker.open_files()]) == 2 and clips_in(out), process)
+    raylet = psutil.Process(cluster.second.all_processes["raylet"][0].process.pid)
+    victims = [child for child in raylet.children(recursive=True) if child in workers()]
+    assert len(victims) == 1
+    wait_for(lambda: any(".claim-" in file.path for file in victims[0].open_files()), process)
+    cluster.remove_node(cluster.second, allow_graceful=False)
+    psutil.wait_procs(victims, timeout=20)
+    assert len(clips_in(out)) < MANY
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert all_are_made_once(out)
+    assert frames_below(out) == expected
+    assert hidden_in(out) == []
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_completed_by_the_next_which_keeps_what_is_done(cluster, many, out, start, local_frames):
+    expected = local_frames(many)
+    first = start(many, *WORDS, "--ray_address", cluster.address)
+    wait_for(lambda: len(clips_in(out)) >= 2, first)
+    first.kill()
+    first.communicate()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*.json")}
+    assert 2 <= len(kept) < MANY
+    second = start(many, *WORDS, "--ray_address", cluster.address)
+    said = second.communicate(timeout=300)
+    assert second.returncode == 0, said
+    assert all_are_made_once(out)
+    assert frames_below(out) == expected
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert list(statuses(out).values()).count("there") >= len(kept)
+    assert hidden_in(out) == []
+
+
+@pytest.mark.slow
+def test_an_image_that_is_the_death_of_its_workers_fails_alone(cluster, many, out, start):
+    key, killed = key_of(3, many, out), []
+    process = start(many, *WORDS, "--batch_size", "2", "--ray_address", cluster.address)
+    while process.poll() is None:
+        for worker in workers():
+            if holds(worker, key) and worker not in killed:
+                worker.kill()
+                killed.append(worker)
+        time.sleep(0.02)
+    said = process.communicate()
+    assert process.returncode == 1, said
+    assert len(killed) == ray_engine.MAX_DEATHS
+    assert [name for name, status in statuses(out).items() if status == "failed"] == ["3"]
+    assert "its worker died 3 times" in report_of(out)["items"][3]["reason"]
+    assert clips_in(out) == [str(number) for number in range(MANY) if number != 3]
+    assert hidden_in(out) == []
+
+
+@pytest.mark.slow
+def test_what_another_run_is_making_is_waited_for_and_made_where_it_dies(cluster, many, out, start):
+    out.mkdir()
+    with workplace(out, key_of(0, many, out)):
+        process = start(many, *WORDS, "--ray_address", cluster.address)
+        wait_for(lambda: len(clips_in(out)) == MANY - 1, process)
+        time.sleep(3)
+        assert process.poll() is None
+        assert "0" not in clips_in(out)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "another run is making what is left here (1)" in said[1]
+    assert all_are_made_once(out)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_cluster_of_its_own_and_says_what_is_left(many, out, start):
+    process = start(many, *WORDS, start_new_session=True)
+    wait_for(lambda: len(clips_in(out)) >= 2, process)
+    started = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    made = len(clips_in(out))
+    assert 2 <= made < MANY
+    assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 0, "left": MANY - made}
+    assert said[1].endswith("stopped by Ctrl-C; finished clips are kept\n")
+    assert "Traceback" not in said[1]
+    assert hidden_in(out) == []
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
