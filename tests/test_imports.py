@@ -102,6 +102,7 @@ HEAVY = {
     "scipy",
     "imageio",
     "open_clip",
+    "ray",
 }
 
 

@@ -50,21 +50,25 @@ def frames_below(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob("*/*.jpg"))}
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 180) -> None:
+def wait_for(condition, process: subprocess.Popen, seconds: float = 180):
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return found
 
 
 def workers() -> list[psutil.Process]:
     """The processes that make clips, of clusters that this process has started."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE and "MapWorker" in " ".join(process.cmdline())
-    ]
+    return [process for process in psutil.Process().children(recursive=True) if is_worker(process)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "MapWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
 
 
 @pytest.fixture
@@ -242,8 +246,7 @@ def test_a_killed_worker_is_replaced_and_its_clip_made(cluster, many, out, start
     expected = local_frames(many)
     key = key_of(4, many, out)
     process = start(many, *WORDS, "--ray_address", cluster.address)
-    wait_for(lambda: any(holds(worker, key) for worker in workers()), process)
-    (victim,) = [worker for worker in workers() if holds(worker, key)]
+    victim = wait_for(lambda: next((worker for worker in workers() if holds(worker, key)), None), process)
     victim.kill()
     said = process.communicate(timeout=300)
     assert process.returncode == 0, said
@@ -342,3 +345,15 @@ def test_ctrl_c_ends_a_cluster_of_its_own_and_says_what_is_left(many, out, start
     assert hidden_in(out) == []
     _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive
+
+
+@pytest.mark.slow
+def test_weights_that_a_worker_cannot_load_end_the_run_with_its_words(images, out, start, tmp_path):
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"nonsense")
+    process = start(images, *WORDS, "--checkpoint", bad)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 2, said
+    assert said[1].splitlines()[-1].startswith(f"error: on {socket.gethostname()}: {bad} is not a readable checkpoint")
+    assert "Traceback" not in said[1]
+    assert statuses(out) == dict.fromkeys("abc", "left")

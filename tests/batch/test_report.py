@@ -34,18 +34,19 @@ def test_every_item_is_told_in_the_plans_order(tmp_path):
 
 
 def test_the_table_counts_and_names_what_failed(tmp_path):
-    assert summary(ITEMS, outcomes(tmp_path)).splitlines() == [
+    assert summary(ITEMS, outcomes(tmp_path), seconds=30.0).splitlines() == [
         "     1  made now",
         "     1  there already",
         "     1  failed",
         "     1  left to make",
+        "  2.0 clips a minute, 48.6 a worker",
         "        line 2: in/b.png: no picture",
     ]
 
 
 def test_a_long_table_points_to_the_report():
     items = [Item(Path(f"{n}.png"), str(n), SamplingParameters(), 6.0) for n in range(MAX_ROWS + 5)]
-    *_, last = summary(items, [Outcome(item, "failed", reason="x") for item in items]).splitlines()
+    *_, last = summary(items, [Outcome(item, "failed", reason="x") for item in items], 1.0).splitlines()
     assert last == "        ... and 5 more, all in report.json"
 
 
