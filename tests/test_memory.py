@@ -1,7 +1,5 @@
 """Which memory mode is chosen, and what the choice's figures are worth: counted on models of the full size."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -102,7 +100,7 @@ def test_the_estimate_of_the_decoder_is_no_less_than_what_is_counted(version: st
 def model_without_weights(version: str, tokens_at_once: int | None) -> VideoModel:
     config = load_config(version)
     with torch.device("meta"):
-        model = VideoModel(dataclasses.replace(config)).requires_grad_(False).eval()
+        model = VideoModel(config).requires_grad_(False).eval()
     for module in model.modules():
         if isinstance(module, FeedForward):
             module.tokens_at_once = tokens_at_once

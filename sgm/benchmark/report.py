@@ -65,7 +65,7 @@ def draw_chart(path: Path, results: Sequence[Row], title: str) -> None:
         axes.barh(names, undivided, color="0.6", label="whole clip")
     axes.invert_yaxis()
     axes.set(xlabel="seconds", title=title)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not on them
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -7,6 +7,7 @@ import torch
 
 from sgm.benchmark.subject import narrowed, write_config, write_random_weights
 from sgm.config import load_config
+from sgm.outputs.record import Stages
 from sgm.pipeline import load
 from sgm.request import SamplingParameters
 
@@ -19,8 +20,6 @@ def test_a_narrowed_model_makes_clips_of_finite_numbers(version: str, tmp_path: 
     write_config(config, tmp_path / "c.yaml")
     pipeline = load(version, checkpoint=tmp_path / "w.safetensors", config=tmp_path / "c.yaml", device="cpu")
     side = 64
-    from sgm.outputs.record import Stages
-
     parameters = SamplingParameters(num_frames=2, num_steps=2, width=side, height=side).resolved_for(pipeline.config)
     frames = pipeline.generate(torch.rand(1, 3, side, side) * 2 - 1, parameters, Stages())
     assert frames.shape == (2, 3, side, side)
