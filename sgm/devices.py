@@ -6,6 +6,8 @@ import torch
 
 from .errors import UserError
 
+FP8_MODES = ("off", "weights", "linears")
+FP8_CAPABILITY = (8, 9)  # of CUDA devices that multiply FP8 with FP8
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -30,3 +32,13 @@ def choose_precision(name: str | None, device: torch.device) -> str:
     if name not in PRECISIONS:
         raise UserError(f"precision {name!r} is not known: give one of {', '.join(PRECISIONS)}")
     return name
+
+
+def check_fp8(mode: str, device: torch.device) -> None:
+    """Raises UserError where `mode`, one of FP8_MODES, is not known or the device can't do it."""
+    if mode not in FP8_MODES:
+        raise UserError(f"fp8 {mode!r} is not known: give one of {', '.join(FP8_MODES)}")
+    if mode != "off" and device.type == "mps":
+        raise UserError("fp8 numbers are not to be had on mps: leave fp8 away")
+    if mode == "linears" and device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8_CAPABILITY:
+        raise UserError("this graphics card doesn't multiply fp8 (Ada, Hopper and later ones do): give --fp8 weights")

@@ -14,6 +14,7 @@ from torch import nn
 
 from .config import ModelConfig
 from .errors import UserError
+from .models.fp8 import use_fp8
 from .models.unet import Stage
 from .models.video_model import VideoModel, is_used_when_sampling
 
@@ -58,7 +59,9 @@ def next_lower(name: str) -> str | None:
     return names[names.index(name) + 1]
 
 
-def choose_memory(name: str, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
+def choose_memory(
+    name: str, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+) -> str:
     """The mode of this name; for `auto` the first that the device has room for, for clips as the version makes them.
 
     Where not even the lowest has room by the estimate, it is chosen all the same. Raises UserError for an unknown name.
@@ -69,12 +72,14 @@ def choose_memory(name: str, config: ModelConfig, device: torch.device, dtype: t
         return name
     free = free_bytes(device)
     for mode in MEMORY_MODES:
-        if needed_bytes(MEMORY_MODES[mode], config, device, dtype) <= free:
+        if needed_bytes(MEMORY_MODES[mode], config, device, dtype, fp8=fp8) <= free:
             return mode
     return mode
 
 
-def clips_with_room(mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
+def clips_with_room(
+    mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+) -> int:
     """How many clips of the version's own size go through the UNet at once, its weights being on the device already.
 
     One on a processor, where more save no time.
@@ -83,7 +88,7 @@ def clips_with_room(mode: MemoryMode, config: ModelConfig, device: torch.device,
         return 1
     free = free_bytes(device) + torch.cuda.memory_reserved(device)
     counts = range(MAX_CLIPS_AT_ONCE, 1, -1)
-    needed = (needed_bytes(mode, config, device, dtype, clips_at_once=count) for count in counts)
+    needed = (needed_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=count) for count in counts)
     return next((count for count, size in zip(counts, needed, strict=True) if size <= free), 1)
 
 
@@ -102,10 +107,16 @@ def free_bytes(device: torch.device) -> int:
 
 
 def needed_bytes(
-    mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, clips_at_once: int = 1
+    mode: MemoryMode,
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    fp8: bool = False,
+    clips_at_once: int = 1,
 ) -> int:
     """About how much of the device's memory clips of the version's own size take, all told."""
-    held = tensor_bytes(mode, config, device, dtype, clips_at_once=clips_at_once)
+    held = tensor_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=clips_at_once)
     return int(held * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
 
 
@@ -116,14 +127,22 @@ def tensor_bytes(
     dtype: torch.dtype,
     decoding_t: int = 14,
     *,
+    fp8: bool = False,
     clips_at_once: int = 1,
 ) -> int:
-    """About how much weights and activations hold on the device at most, for clips of the version's own size."""
+    """About how much weights and activations hold on the device at most, for clips of the version's own size.
+
+    fp8: whether the UNet's weights are kept in it (see `use_fp8`).
+    """
     with torch.device("meta"):
-        model = VideoModel(config)
-    unet_weights = _weights(model, ["unet."]) * dtype.itemsize
-    clip_weights = _weights(model, ["conditioner.clip."]) * dtype.itemsize
-    autoencoder_weights = _weights(model, ["conditioner.vae.", "first_stage."]) * torch.float32.itemsize
+        model = VideoModel(config).requires_grad_(False)
+    model.unet.to(dtype)
+    model.conditioner.clip.to(dtype)
+    if fp8:
+        use_fp8(model.unet, linears=False)
+    unet_weights = _weights(model, ["unet."])
+    clip_weights = _weights(model, ["conditioner.clip."])
+    autoencoder_weights = _weights(model, ["conditioner.vae.", "first_stage."])
     pixels = config.width * config.height
     latents = pixels // config.latent_factor**2
     clips = clips_at_once * (1 if mode.guidance_in_turn else 2)
@@ -136,8 +155,8 @@ def tensor_bytes(
         decoder = mode.frames_at_once * frame * STREAMING_DECODER_ACTIVATIONS
     parks_models = mode.parks_models and has_own_memory(device)
     if mode.offloads_unet and parks_models:
-        sizes = sorted(sum(p.numel() for p in stage.parameters()) for stage in _stages(model))
-        unet_weights = sum(sizes[-2:]) * dtype.itemsize
+        sizes = sorted(sum(p.nbytes for p in stage.parameters()) for stage in _stages(model))
+        unet_weights = sum(sizes[-2:])
     if parks_models:
         return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
     return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
@@ -145,7 +164,7 @@ def tensor_bytes(
 
 def _weights(model: nn.Module, prefixes: Iterable[str]) -> int:
     named = model.named_parameters()
-    return sum(p.numel() for name, p in named if name.startswith(tuple(prefixes)) and is_used_when_sampling(name))
+    return sum(p.nbytes for name, p in named if name.startswith(tuple(prefixes)) and is_used_when_sampling(name))
 
 
 def _stages(model: nn.Module) -> list[nn.Module]:

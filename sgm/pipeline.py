@@ -21,13 +21,14 @@ from .compilation import compile_blocks
 from .config import ModelConfig, load_config
 from .decoding import decode
 from .denoiser import Solver, sample_latents
-from .devices import PRECISIONS, choose_device, choose_precision
+from .devices import PRECISIONS, check_fp8, choose_device, choose_precision
 from .errors import is_out_of_memory
 from .fitting import fit
 from .inputs.image import image_to_tensor, upright
 from .inputs.orbit import Orbit, make_orbit
 from .memory import MEMORY_MODES, choose_memory, clips_with_room
 from .models.conditioner import Conditioning
+from .models.fp8 import use_fp8
 from .models.video_model import VideoModel
 from .outputs.clip_files import DEFAULT_QUALITY
 from .outputs.provenance import Provenance
@@ -69,6 +70,7 @@ def load(
     config: Path | str | None = None,
     device: str | None = None,
     precision: str | None = None,
+    fp8: str = "off",
     memory: str = "auto",
     compiled: bool = False,
     progress: Progress | None = None,
@@ -83,13 +85,14 @@ def load(
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
+        fp8: "off", "weights" (the UNet's are kept in 8 bits), or "linears" (most of its products are of 8 bits, too).
         memory: "high", "low", "lowest" (see `sgm.memory.MEMORY_MODES`), or "auto", the first that there is room for.
         compiled: whether the UNet's blocks are compiled, at their first call for each size.
         progress: draws the bars; by default on stderr, where that is a terminal.
 
     Raises:
-        UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown precision or
-            memory mode.
+        UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown
+            precision or memory mode, or fp8 where the device has none.
     """
     progress = progress or Progress()
     config_path = Path(config).expanduser().resolve() if config else None
@@ -97,7 +100,8 @@ def load(
     found = find_checkpoint(version, checkpoint, download=download)
     torch_device = choose_device(device)
     precision = choose_precision(precision, torch_device)
-    memory = choose_memory(memory, model_config, torch_device, PRECISIONS[precision])
+    check_fp8(fp8, torch_device)
+    memory = choose_memory(memory, model_config, torch_device, PRECISIONS[precision], fp8=fp8 != "off")
     stages = Stages(str(torch_device))
     with stages.measure("loading"):
         with progress.stage("hashing", total=1, unit="file"):
@@ -109,11 +113,20 @@ def load(
             dtype=PRECISIONS[precision],
             track=partial(progress.track, "loading", unit="tensor"),
         )
+        if fp8 != "off":
+            use_fp8(model.unet, linears=fp8 == "linears")
         placement = Placement(model, torch_device, memory)
         if compiled:
             compile_blocks(model.unet)
     return Pipeline(
-        model, placement, precision, progress, checkpoint_files, config_path=config_path, loading=stages.measured
+        model,
+        placement,
+        precision,
+        progress,
+        checkpoint_files,
+        fp8=fp8,
+        config_path=config_path,
+        loading=stages.measured,
     )
 
 
@@ -151,6 +164,7 @@ class Pipeline:
     precision: str
     progress: Progress
     checkpoint_files: Mapping[str, Any]
+    fp8: str = "off"
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -166,7 +180,8 @@ class Pipeline:
 
     def clips_with_room(self) -> int:
         """About how many clips of the version's own size the device has room to make together."""
-        return clips_with_room(self.placement.mode, self.config, self.device, PRECISIONS[self.precision])
+        dtype, fp8 = PRECISIONS[self.precision], self.fp8 != "off"
+        return clips_with_room(self.placement.mode, self.config, self.device, dtype, fp8=fp8)
 
     def __call__(
         self,
@@ -245,6 +260,7 @@ class Pipeline:
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,
+            fp8=self.fp8,
             memory=self.placement.name,
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},

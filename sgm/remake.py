@@ -40,6 +40,7 @@ def recorded_parameters(record_path: Path) -> dict[str, Any]:
         "checkpoint": _checkpoint_address(record["checkpoint"]),
         "device": record.get("device"),
         "precision": record.get("precision"),
+        "fp8": record.get("fp8", "off"),
         **{name: record["output"][name] for name in ("fps", "formats", "quality") if name in record["output"]},
     }
 

@@ -316,6 +316,13 @@ class Request:
         choices=("fp16", "bf16", "fp32"),
         default_text="what suits the device",
     )
+    fp8: str = parameter(
+        "off",
+        NAME,
+        "Keep the UNet's weights in 8 bits (weights), which takes half of fp16's memory; or multiply in 8 bits, too"
+        " (linears), on graphics cards that can. The clip differs a little.",
+        choices=("off", "weights", "linears"),
+    )
     memory: str = parameter(
         "auto",
         NAME,

@@ -183,12 +183,13 @@ def test_words_are_judged_in_a_moment_without_torch(words, exit_code):
 
 def test_a_clip_by_preset_memory_and_decoding_and_again_from_its_record(photo, weights, tmp_path):
     words = [*QUICK[:2], *QUICK[4:], "--version", "svd_tiny", "--checkpoint", weights("svd_tiny")]
-    chosen = ["--preset", "fast", "--memory", "low", "--decode", "seamless", "--guidance_interval", "[0.1,100]"]
+    chosen = ["--preset", "fast", "--memory", "low", "--decode", "seamless"]
+    chosen += ["--guidance_interval", "[0.1,100]", "--fp8", "linears"]
     made = command("--input_path", photo, *words, *chosen, "--output_folder", tmp_path / "out")
     assert (made.returncode, made.stderr) == (0, "")
     record = json.loads((tmp_path / "out" / "photo.json").read_text())
     parameters = record["parameters"]
-    assert record["memory"] == "low"
+    assert (record["memory"], record["fp8"]) == ("low", "linears")
     assert (parameters["preset"], parameters["num_steps"], parameters["schedule"]) == ("fast", 3, "ays")
     assert (parameters["sampler"], parameters["cache_interval"]) == ("dpmpp_2m", 2)
     assert (parameters["decode"], parameters["guidance_interval"]) == ("seamless", [0.1, 100])

@@ -60,6 +60,12 @@ def test_needs_fall_from_mode_to_mode() -> None:
         assert needs == sorted(needs, reverse=True)
 
 
+def test_fp8_halves_the_weights_of_the_unet() -> None:
+    config, mode = load_config("svd_xt"), MEMORY_MODES["high"]
+    with_fp8, without = (needed_bytes(mode, config, CUDA, torch.float16, fp8=fp8) for fp8 in (True, False))
+    assert without - with_fp8 == pytest.approx(1.1 * 1.52 * GB, rel=0.05)  # a byte each, and the share for overhead
+
+
 @pytest.mark.parametrize("version", ["svd", "svd_xt", "sv3d_p"])
 @pytest.mark.parametrize("mode", ["high", "low"])
 def test_the_estimate_of_the_unet_is_what_is_counted(version: str, mode: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sgm import memory, placement
 from sgm.models.attention import FeedForward
+from sgm.models.fp8 import use_fp8
 from sgm.models.unet import Stage
 from sgm.models.video_model import VideoModel
 from sgm.placement import Placement
@@ -53,8 +54,11 @@ def run_at_work(placed: Placement) -> Tensor:
         return run_unet(placed.model)
 
 
+@pytest.mark.parametrize("fp8", [False, True])
 @pytest.mark.parametrize("mode", memory.MEMORY_MODES)
-def test_every_mode_gives_the_same(model: VideoModel, copies: list[Tensor], mode: str) -> None:
+def test_every_mode_gives_the_same(model: VideoModel, copies: list[Tensor], mode: str, fp8: bool) -> None:
+    if fp8:
+        use_fp8(model.unet, linears=True)
     plain = run_unet(model)
     placed = Placement(model, CPU, mode)
     for _ in range(2):

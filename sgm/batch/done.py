@@ -59,7 +59,7 @@ def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
         "item": {**asdict(item), "line": None},
         "model": asdict(request.model),
         "checkpoint": checkpoint.path,
-        **{name: getattr(request, name) for name in ("device", "precision", "formats", "quality")},
+        **{name: getattr(request, name) for name in ("device", "precision", "fp8", "formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted, default=os.path.abspath).encode()).hexdigest()[:16]
 
@@ -83,6 +83,8 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
     if request.device is not None and kind_of_device(request.device) != kind_of_device(record.get("device")):
         return False
     if request.precision is not None and request.precision != record.get("precision"):
+        return False
+    if request.fp8 != record.get("fp8", "off"):
         return False
     sampling = _with_size(item.sampling, request.model, (image["width"], image["height"]))
     if sampling is None or not _as_json(sampling).items() <= record["parameters"].items():

@@ -72,6 +72,7 @@ def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) 
         config=request.config,
         device=request.device,
         precision=request.precision,
+        fp8=request.fp8,
         memory=request.memory,
         compiled=request.compile,
         progress=progress,

@@ -57,6 +57,9 @@ class BenchmarkRequest:
         choices=("fp16", "bf16", "fp32"),
         default_text="what suits the device",
     )
+    fp8: str = parameter(
+        "off", NAME, "What of the UNet is of 8 bits, as in sample.py.", choices=("off", "weights", "linears")
+    )
     device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
     compile: bool = parameter(False, TRUTH, "Compile the UNet's blocks first.", default_text="no")
     against: str | None = parameter(

@@ -52,12 +52,13 @@ def run_benchmark(request: BenchmarkRequest) -> str:
     with tempfile.TemporaryDirectory() as folder:
         weights = _weights(request, config, Path(folder), PRECISIONS[precision])
 
-        def load_subject(preset: str, memory: str, precision: str, compiled: bool) -> Subject:
+        def load_subject(preset: str, memory: str, precision: str, fp8: str, compiled: bool) -> Subject:
             pipeline = load(
                 request.version,
                 **weights,
                 device=str(device),
                 precision=precision,
+                fp8=fp8,
                 memory=memory,
                 compiled=compiled,
                 progress=Progress(quiet=True),
@@ -69,13 +70,13 @@ def run_benchmark(request: BenchmarkRequest) -> str:
 
         exact = _parameters(request, config, "exact")
         parameters.setdefault("exact", exact)
-        reference = _reference(load_subject("exact", "high", "fp32", False)) if request.reference else None
+        reference = _reference(load_subject("exact", "high", "fp32", "off", False)) if request.reference else None
         limit = ceiling(device, PRECISIONS[precision])
         results: list[dict[str, Any]] = []
         rivals: list[dict[str, Any]] = []
         for preset, memory in progress.track("measuring", ways, unit="way"):
             start = time.perf_counter()
-            subject = load_subject(preset, memory, precision, request.compile)
+            subject = load_subject(preset, memory, precision, request.fp8, request.compile)
             synchronize(device)
             loading = time.perf_counter() - start
             rivals_here = _rivals(request, subject, precision) if not results else {}
@@ -100,6 +101,7 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         "width": exact.width or config.width,
         "height": exact.height or config.height,
         "precision": precision,
+        "fp8": request.fp8,
         "compiled": request.compile,
         "cap_gb": request.cap_gb,
         "warmups": request.warmups,

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..checkpoint.finding import find_checkpoint
 from ..errors import UserError
 from ..flags import help_of, read_request, run_command
 from ..outputs.findings import check_can_write, write_json
-from ..parameter import NAME, PATH, WHOLE, parameter, read_fields
+from ..parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..presets import PRESETS
 from ..progress import Progress
 from ..request import DEVICE
 from ..versions import RELEASES
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+    from .generators import Generate
+    from .losses import Losses
+    from .report import Report
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
 PICTURE_SUFFIXES = (".webp", ".gif")
@@ -36,13 +43,19 @@ class EvaluationRequest:
         None,
         PATH,
         "The JSON file for the scores; an earlier one is replaced.",
-        default_text="outputs/evaluation/VERSION.json",
+        default_text="outputs/evaluation/VERSION.json, or VERSION-losses.json",
     )
     picture: Path | None = parameter(
         None,
         PATH,
         "Draw what becomes of the first held-out inputs, as a moving .webp or .gif, and measure nothing.",
         default_text="none",
+    )
+    losses: bool = parameter(
+        False,
+        TRUTH,
+        "Measure instead what each preset and each way to be quicker or smaller loses.",
+        default_text="no",
     )
     num_objects: int = parameter(32, WHOLE, "How many held-out objects sv3d_tiny orbits.", low=1, high=10**6)
     num_pictures: int = parameter(
@@ -53,6 +66,9 @@ class EvaluationRequest:
     )
     preset: str = parameter(
         "exact", NAME, "How far to trade fidelity for speed, as in sample.py.", choices=tuple(PRESETS)
+    )
+    fp8: str = parameter(
+        "off", NAME, "What of the UNet is of 8 bits, as in sample.py.", choices=("off", "weights", "linears")
     )
     device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
     precision: str | None = parameter(
@@ -66,7 +82,12 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         read_fields(self)
         if self.output is None:
-            object.__setattr__(self, "output", Path("outputs", "evaluation", f"{self.version}.json"))
+            name = f"{self.version}-losses.json" if self.losses else f"{self.version}.json"
+            object.__setattr__(self, "output", Path("outputs", "evaluation", name))
+        if self.losses:
+            for name, default in {"picture": None, "preset": "exact", "num_steps": None, "fp8": "off"}.items():
+                if getattr(self, name) != default:
+                    raise UserError(f"losses measures every way by itself: leave {name} away")
         if self.picture is not None and self.picture.suffix.lower() not in PICTURE_SUFFIXES:
             raise UserError(f"picture can't be {str(self.picture)!r}: give a name that ends in .webp or .gif")
 
@@ -96,11 +117,9 @@ def run(request: EvaluationRequest) -> None:
     check_can_write(request.picture or request.output)
 
     from ..pipeline import load  # only now: torch takes seconds to import
-    from . import generators, showcase
-    from .orbits import evaluate_orbits
-    from .scenes import evaluate_scenes
 
-    pipeline = load(
+    load_with = partial(
+        load,
         request.version,
         checkpoint=checkpoint,
         device=request.device,
@@ -108,30 +127,71 @@ def run(request: EvaluationRequest) -> None:
         memory="high",  # the autoencoder is called by itself, too
         progress=Progress(quiet=True),
     )
-    generate = partial(generators.generate, pipeline, num_steps=request.num_steps, preset=request.preset)
-    reconstruct = partial(generators.reconstruct, pipeline)
-    config, track = pipeline.config, Progress().track
     if request.picture is not None:
-        strips = showcase.orbit_strips if config.family == "sv3d" else showcase.scene_strips
-        shown = strips(generate, config, track("drawing", range(NUM_SHOWN), unit="input"))
-        showcase.save_animation(showcase.draw_animation(*shown), request.picture)
+        _draw(load_with(fp8=request.fp8), request)
         return
     start = time.monotonic()
-    if config.family == "sv3d":
-        report = evaluate_orbits(generate, reconstruct, config, request.num_objects, partial(track, "orbits"))
-    else:
-        report = evaluate_scenes(generate, reconstruct, config, request.num_pictures, partial(track, "clips"))
+    pipeline, found = (_losses if request.losses else _scores)(load_with, request)
     made_with = {
         "version": request.version,
         "checkpoint": checkpoint.describe(),
-        "preset": request.preset,
-        "num_steps": request.num_steps or PRESETS[request.preset].num_steps(config.num_steps),
         "device": str(pipeline.device),
         "precision": pipeline.precision,
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_json(request.output, made_with | report.as_json())
-    sys.stdout.write(f"{report.title}\n\n{report.table()}\n\nwritten to {request.output}\n")
+    if not request.losses:
+        steps = request.num_steps or PRESETS[request.preset].num_steps(pipeline.config.num_steps)
+        made_with |= {"preset": request.preset, "num_steps": steps, "fp8": request.fp8}
+    write_json(request.output, made_with | found.as_json())
+    sys.stdout.write(f"{found.title}\n\n{found.table()}\n\nwritten to {request.output}\n")
+
+
+def _generate_as_asked(pipeline: Pipeline, request: EvaluationRequest) -> Generate:
+    from .generators import generate
+
+    return partial(generate, pipeline, num_steps=request.num_steps, preset=request.preset)
+
+
+def _draw(pipeline: Pipeline, request: EvaluationRequest) -> None:
+    from . import showcase
+
+    assert request.picture is not None
+    strips = showcase.orbit_strips if pipeline.config.family == "sv3d" else showcase.scene_strips
+    numbers = Progress().track("drawing", range(NUM_SHOWN), unit="input")
+    shown = strips(_generate_as_asked(pipeline, request), pipeline.config, numbers)
+    showcase.save_animation(showcase.draw_animation(*shown), request.picture)
+
+
+def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Report]:
+    from .generators import reconstruct
+    from .orbits import evaluate_orbits
+    from .scenes import evaluate_scenes
+
+    pipeline = load_with(fp8=request.fp8)
+    given = _generate_as_asked(pipeline, request), partial(reconstruct, pipeline), pipeline.config
+    track = Progress().track
+    if pipeline.config.family == "sv3d":
+        report = evaluate_orbits(*given, request.num_objects, partial(track, "orbits"))
+    else:
+        report = evaluate_scenes(*given, request.num_pictures, partial(track, "clips"))
+    return pipeline, report
+
+
+def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Losses]:
+    from .generators import generate, with_guidance
+    from .losses import RELEASED_GUIDANCE, Way, measure_losses
+
+    pipeline = load_with()
+
+    def generate_in(way: Way) -> Generate:
+        used = pipeline if way.fp8 == pipeline.fp8 else load_with(fp8=way.fp8)
+        if way.guided:
+            used = with_guidance(used, RELEASED_GUIDANCE[pipeline.config.family])
+        return partial(generate, used, **way.sampling)
+
+    count = request.num_objects if pipeline.config.family == "sv3d" else request.num_pictures
+    track = partial(Progress().track, "ways", unit="way")
+    return pipeline, measure_losses(generate_in, pipeline.config, count, track)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..config import GuidanceConfig
 from ..outputs.record import Stages
 from ..pipeline import Pipeline
 from ..request import SamplingParameters
@@ -26,6 +29,13 @@ def generate(pipeline: Pipeline, picture: Pictures, **sampling: Any) -> Pictures
     parameters = SamplingParameters(**sampling).resolved_for(pipeline.config)
     frames = pipeline.generate(_to_tensor(picture[None]), parameters, Stages(str(pipeline.device)))
     return _to_array(frames)
+
+
+def with_guidance(pipeline: Pipeline, guidance: GuidanceConfig) -> Pipeline:
+    """The same weights with other guidance."""
+    model = copy.copy(pipeline.model)
+    model.config = replace(pipeline.config, guidance=guidance)
+    return replace(pipeline, model=model)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ input       path, sha256 (both null where the image came from memory), width, he
 checkpoint  path, sha256 (of a folder that of each file that was read), and for weights from a repository of
             huggingface.co repository, revision (the commit)
 model       the model's configuration, whole
-device, precision, memory (the mode), and device_name, the graphics card's own
+device, precision, fp8, memory (the mode), and device_name, the graphics card's own
 output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
@@ -58,6 +58,7 @@ def build_record(
     device: str,
     device_name: str | None,
     precision: str,
+    fp8: str,
     memory: str,
     clips_at_once: int,
     stages: Mapping[str, Mapping[str, Any]],
@@ -81,6 +82,7 @@ def build_record(
         "device": device,
         "device_name": device_name,
         "precision": precision,
+        "fp8": fp8,
         "memory": memory,
         "clips_at_once": clips_at_once,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},

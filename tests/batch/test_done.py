@@ -60,6 +60,7 @@ def test_the_same_again_is_done(folder):
         {"width": 32},  # what followed from the image's shape, said
         {"device": "cpu"},
         {"precision": "fp32"},
+        {"fp8": "off"},
         {"formats": "mp4"},  # one of those that are there
         {"verbose": True},
     ],
@@ -84,6 +85,7 @@ def test_what_changes_no_clip_asks_for_none(folder, same):
         {"formats": "mp4,frames,gif"},
         {"quality": 90},
         {"precision": "bf16"},
+        {"fp8": "weights"},
         {"device": "cuda"},
     ],
 )

@@ -39,6 +39,7 @@ def sources(tmp_path):
         "device": "cpu",
         "device_name": None,
         "precision": "fp32",
+        "fp8": "weights",
         "memory": "high",
         "clips_at_once": 1,
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
@@ -64,7 +65,8 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["model"] == {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": [1, 2]}
     assert record["output"] == {"frames": 2, "width": 192, "height": 128, "fps": 6.0}
     assert record["stages"] == sources["stages"]
-    assert (record["device"], record["device_name"], record["precision"]) == ("cpu", None, "fp32")
+    assert (record["device"], record["device_name"]) == ("cpu", None)
+    assert (record["precision"], record["fp8"]) == ("fp32", "weights")
     assert record["memory"] == "high"
     assert record["packages"]["numpy"] == np.__version__
     assert record["packages"]["python"] == sys.version.split()[0]
