@@ -63,7 +63,7 @@ class Outcome:
 
 
 def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) -> Pipeline:
-    """The model that the request asks for, loaded; says what was chosen for want of a graphics card or of memory."""
+    """The model that the request asks for, loaded; says which device and memory mode were chosen for the user."""
     from ..pipeline import load  # only now: torch takes seconds to import
 
     pipeline = load(
@@ -79,8 +79,8 @@ def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) 
     )
     if request.device is None and pipeline.device.type != "cuda":
         progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
-    if request.memory == "auto" and pipeline.placement.name != "high":
-        progress.say(f"little memory is free: going on with --memory {pipeline.placement.name}")
+    if request.memory == "auto":
+        progress.say(f"by the memory that is free: --memory {pipeline.placement.name}")
     return pipeline
 
 

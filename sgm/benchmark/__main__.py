@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..flags import help_of, read_request, run_command
 from ..outputs.findings import check_can_write
-from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, parameter, read_fields
+from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
 from ..presets import PRESETS
 from ..request import DEVICE
 from ..versions import RELEASES
@@ -18,16 +19,21 @@ from ..versions import RELEASES
 MODES = ("high", "low", "lowest")
 
 
+def _read_size(value: Any) -> tuple[int, int]:
+    width, height = value.lower().split("x") if isinstance(value, str) else value
+    return int(width), int(height)
+
+
+SIZE = Kind(_read_size, "WIDTHxHEIGHT, both", "WIDTHxHEIGHT")
+
+
 @dataclass(frozen=True)
 class BenchmarkRequest:
     """What the command line asks for. Raises UserError for a value that isn't allowed."""
 
     version: str = parameter("svd_tiny", NAME, "Which model to measure.", choices=tuple(RELEASES))
-    width: int | None = parameter(
-        None, WHOLE, "The clip's width in pixels.", low=8, high=8192, default_text="the version's own"
-    )
-    height: int | None = parameter(
-        None, WHOLE, "The clip's height in pixels.", low=8, high=8192, default_text="the version's own"
+    size: tuple[int, int] | None = parameter(
+        None, SIZE, "The clip's width and height in pixels.", low=8, high=8192, default_text="the version's own"
     )
     frames: int | None = parameter(
         None, WHOLE, "How many frames to make.", low=1, high=1024, default_text="the version's own"

@@ -130,11 +130,12 @@ def _cap(device: torch.device, gigabytes: float) -> None:
 
 
 def _parameters(request: BenchmarkRequest, config: ModelConfig, preset: str) -> SamplingParameters:
+    width, height = request.size or (None, None)
     return SamplingParameters(
         num_frames=request.frames,
         num_steps=request.steps,
-        width=request.width,
-        height=request.height,
+        width=width,
+        height=height,
         preset=preset,
     ).resolved_for(config)
 

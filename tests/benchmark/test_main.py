@@ -11,7 +11,7 @@ from PIL import Image
 from sgm.benchmark.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TINY = ["--frames", "2", "--steps", "2", "--width", "64", "--height", "64", "--warmups", "1", "--repeats", "2"]
+TINY = ["--frames", "2", "--steps", "2", "--size", "64x64", "--warmups", "1", "--repeats", "2"]
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def test_presets_and_memory_modes_of_a_bundled_version(tmp_path: Path) -> None:
 def test_not_slower_than_diffusers(tmp_path: Path, words: list[str]) -> None:
     """On the same device, with the same weights, in turn; and with the same result."""
     pytest.importorskip("transformers")
-    size = ["--frames", "8", "--steps", "4", "--width", "128", "--height", "128", "--repeats", "9"]
+    size = ["--frames", "8", "--steps", "4", "--size", "128x128", "--repeats", "9"]
     done = run(tmp_path, *words, *size, "--against", "diffusers")
     assert done.returncode == 0, done.stderr
     (rival,) = json.loads((tmp_path / "found.json").read_text())["rivals"]
@@ -63,7 +63,9 @@ def test_not_slower_than_diffusers(tmp_path: Path, words: list[str]) -> None:
         (["svd_tiny", "--repeats", "0"], "from 1 to 100"),
         (["sv3d_tiny", "--against", "diffusers"], "diffusers has no pipeline for sv3d_tiny"),
         (["svd_tiny", "--output", "found.txt"], "ends in .json"),
-        (["svd_tiny", "--width", "130"], "130"),
+        (["svd_tiny", "--size", "130x128"], "130"),
+        (["svd_tiny", "--size", "128"], "give WIDTHxHEIGHT, both from 8 to 8192"),
+        (["svd_tiny", "--size", "64x4"], "give WIDTHxHEIGHT, both from 8 to 8192"),
         (["svd_tiny", "--cap_gb", "6", "--device", "cpu"], "cap_gb can't be kept on cpu"),
     ],
 )
