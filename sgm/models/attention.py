@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from .layers import sinusoid
 
+MAX_SEQUENCES = 2**16 - 1  # at once in CUDA's kernels (pytorch/pytorch#146704); pixels of a few clips are more
+
 
 class Blend(nn.Module):
     """A learned mix of the spatial and the temporal path: a * spatial + (1 - a) * temporal, a = sigmoid(mix_factor)."""
@@ -36,8 +38,15 @@ class SelfAttention(nn.Module):
             project(tokens).unflatten(-1, (-1, self.head_channels)).transpose(1, 2)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(attended.transpose(1, 2).flatten(2))
+        return self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention (n, heads, l, d) -> (n, heads, l, d), of any number of sequences."""
+    if len(q) <= MAX_SEQUENCES:
+        return F.scaled_dot_product_attention(q, k, v)
+    parts = zip(*(each.split(MAX_SEQUENCES) for each in (q, k, v)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
 
 
 class OneTokenCrossAttention(nn.Module):

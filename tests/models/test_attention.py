@@ -2,9 +2,12 @@
 
 import math
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sgm.models import attention as attention_module
 from sgm.models.attention import OneTokenCrossAttention, SelfAttention, SpatialBlock, TemporalBlock
 
 CHANNELS, CONTEXT_DIM, HEAD_CHANNELS = 64, 48, 16
@@ -27,6 +30,21 @@ def test_self_attention() -> None:
     tokens = torch.randn(2, 7, CHANNELS)
     attended = plain_attention(attention.to_q(tokens), attention.to_k(tokens), attention.to_v(tokens))
     torch.testing.assert_close(attention(tokens), attention.to_out(attended))
+
+
+def test_more_sequences_than_the_kernels_take_are_attended_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention, tokens = SelfAttention(CHANNELS, HEAD_CHANNELS), torch.randn(7, 5, CHANNELS)
+    whole = attention(tokens)
+    sizes, kernel = [], F.scaled_dot_product_attention
+
+    def noting_sizes(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        sizes.append(len(q))
+        return kernel(q, k, v)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noting_sizes)
+    monkeypatch.setattr(attention_module, "MAX_SEQUENCES", 3)
+    torch.testing.assert_close(attention(tokens), whole)
+    assert sizes == [3, 3, 1]
 
 
 def test_cross_attention_to_one_token_needs_no_query() -> None:
