@@ -23,7 +23,7 @@ TOKENS_AT_ONCE = 2**15  # a feed-forward layer of the released models then takes
 # level: of the UNet (frames, model_channels, h, w), and of the decoder (frames at once, base_channels, H, W).
 UNET_ACTIVATIONS, UNET_ACTIVATIONS_IN_PARTS = 31.0, 19.1
 DECODER_ACTIVATIONS, STREAMING_DECODER_ACTIVATIONS = 6.1, 7.1
-MAX_CLIPS_AT_ONCE = 8  # as many as `auto` takes; what more would save has not been measured
+MAX_CLIPS_AT_ONCE = 4  # as many as `auto` takes; beyond, convolutions' inputs of full size have over 2^31 numbers
 # What comes on top of tensors: libraries' own memory and workspaces, and what the allocator loses to fragments.
 OVERHEAD_BYTES, OVERHEAD_SHARE = 500_000_000, 0.1
 

@@ -33,7 +33,7 @@ def test_as_many_clips_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPa
     config, mode = load_config("svd_xt"), MEMORY_MODES["high"]
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * GB)
     counts = []
-    for free in (1, 40, 80, 2000):
+    for free in (1, 10, 35, 2000):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free * GB)
         counts.append(memory.clips_with_room(mode, config, CUDA, torch.float16))
     assert counts[0] == 1
@@ -41,7 +41,7 @@ def test_as_many_clips_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPa
     assert 1 < counts[2] < counts[3] == memory.MAX_CLIPS_AT_ONCE
     count = counts[2]
     sizes = [needed_bytes(mode, config, CUDA, torch.float16, clips_at_once=n) for n in (count, count + 1)]
-    assert sizes[0] <= 85 * GB < sizes[1]
+    assert sizes[0] <= 40 * GB < sizes[1]
     assert memory.clips_with_room(mode, config, CPU, torch.float32) == 1
 
 
