@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from .checkpoint.files import Checkpoint
 from .checkpoint.finding import find_checkpoint
 from .checkpoint.loading import load_model
 from .compilation import compile_blocks
-from .config import ModelConfig, load_config
-from .decoding import decode
-from .denoiser import Solver, sample_latents
+from .config import load_config
 from .devices import PRECISIONS, check_fp8, choose_device, choose_precision
-from .errors import is_out_of_memory
 from .fitting import fit
+from .generation import FrameGenerator, orbit_for, solver_of
 from .inputs.image import image_to_tensor, upright
-from .inputs.orbit import Orbit, make_orbit
 from .memory import MEMORY_MODES, choose_memory, clips_with_room
-from .models.conditioner import Conditioning
 from .models.fp8 import use_fp8
-from .models.video_model import VideoModel
 from .outputs.clip_files import DEFAULT_QUALITY
 from .outputs.provenance import Provenance
 from .outputs.record import Stages, build_record, describe_file
@@ -121,9 +115,9 @@ def load(
     return Pipeline(
         model,
         placement,
-        precision,
         progress,
-        checkpoint_files,
+        precision=precision,
+        checkpoint_files=checkpoint_files,
         fp8=fp8,
         config_path=config_path,
         loading=stages.measured,
@@ -151,32 +145,19 @@ class Shot:
         return self.picture.size, self.parameters.num_frames, solver_of(self.parameters)
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """A loaded model that makes clips.
+@dataclass(frozen=True, kw_only=True)
+class Pipeline(FrameGenerator):
+    """A loaded model that makes clips, from any image to a watermarked clip with its record.
 
     The files (see `Checkpoint.describe`), and what loading took (see `Stages`), are for the clips' records; without a
     config_path the configuration is the version's own.
     """
 
-    model: VideoModel
-    placement: Placement
     precision: str
-    progress: Progress
     checkpoint_files: Mapping[str, Any]
     fp8: str = "off"
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def device(self) -> torch.device:
-        """What the clips are computed on."""
-        return self.placement.device
-
-    @property
-    def config(self) -> ModelConfig:
-        """The configuration of the version that was loaded."""
-        return self.model.config
 
     def clips_with_room(self) -> int:
         """About how many clips of the version's own size the device has room to make together."""
@@ -267,120 +248,3 @@ class Pipeline:
             elevations_deg=orbit.elevations_deg if orbit else None,
             azimuths_deg=orbit.azimuths_deg if orbit else None,
         )
-
-    def generate(self, image: Tensor, parameters: SamplingParameters, stages: Stages) -> Tensor:
-        """The clip before its watermark, float32 (t, 3, H, W) in [0, 1] on the CPU.
-
-        It depends on nothing but the image, the parameters and the kind of device: not on the clips made before it.
-
-        Args:
-            image: (1, 3, H, W) in [-1, 1], H and W divisible by `config.size_multiple`.
-            parameters: resolved for this version; their width and height are not looked at.
-            stages: told the seconds and the memory that the steps take.
-        """
-        return self.generate_together([image], [parameters], stages)[0]
-
-    @torch.inference_mode()
-    def generate_together(
-        self, images: Sequence[Tensor], parameters: Sequence[SamplingParameters], stages: Stages
-    ) -> list[Tensor]:
-        """The same for several images of one size, whose clips have one number of frames and one solver."""
-        images = [image.to(self.device) for image in images]
-        # 1. Draw all of each clip's noise, in the released sampler's order.
-        noises = [self._draw_noise(image, of_clip) for image, of_clip in zip(images, parameters, strict=True)]
-        # 2. Say what the clips shall show and how they shall move.
-        with stages.measure("conditioning"):
-            conditions = [
-                self._condition(image, image_noise, of_clip)
-                for image, (image_noise, _), of_clip in zip(images, noises, parameters, strict=True)
-            ]
-        # 3. Turn noise into the clips' latents, step by step.
-        with stages.measure("sampling"):
-            start_noise = torch.cat([start for _, start in noises])
-            latents = self._sample(Conditioning.join(conditions), start_noise, parameters[0])
-        # 4. Turn latents into frames.
-        with stages.measure("decoding"):
-            parts = latents.chunk(len(images))
-            clips = [self._decode(part, of_clip) for part, of_clip in zip(parts, parameters, strict=True)]
-        # 5. An orbit ends at the view that it was given.
-        if self.config.family == "sv3d":
-            for frames, image in zip(clips, images, strict=True):
-                frames[-1] = image[0]
-        return [((frames + 1) / 2).clamp(0, 1) for frames in clips]
-
-    def _draw_noise(self, image: Tensor, parameters: SamplingParameters) -> tuple[Tensor, Tensor]:
-        """Noise for the image, of its shape, and to start from, (t, latent_channels, h, w)."""
-        assert parameters.num_frames is not None
-        generator = torch.Generator(self.device).manual_seed(parameters.seed)
-        height, width = (side // self.config.latent_factor for side in image.shape[2:])
-        latents_shape = (parameters.num_frames, self.config.vae.latent_channels, height, width)
-        image_noise = torch.randn(image.shape, generator=generator, device=self.device)
-        return image_noise, torch.randn(latents_shape, generator=generator, device=self.device)
-
-    def _condition(self, image: Tensor, noise: Tensor, parameters: SamplingParameters) -> Conditioning:
-        assert parameters.num_frames is not None
-        assert parameters.cond_aug is not None
-        values: dict[str, Tensor | float] = {
-            "fps_id": parameters.fps_id,
-            "motion_bucket_id": parameters.motion_bucket_id,
-        }
-        if orbit := orbit_for(self.config, parameters):
-            values["polar_rad"] = torch.tensor(orbit.polars_rad)
-            values["azimuth_rad"] = torch.tensor(orbit.azimuths_rad)
-        with self.placement.at_work(self.model.conditioner):
-            return self.model.conditioner(image, noise, parameters.cond_aug, values, parameters.num_frames)
-
-    def _sample(self, conditioning: Conditioning, noise: Tensor, parameters: SamplingParameters) -> Tensor:
-        """The clips' latents; where memory does not suffice for one, all over again in the next lower memory mode."""
-        solver = solver_of(parameters)
-        track = partial(self.progress.track, "sampling")
-        unet, guidance = self.model.unet, self.config.guidance
-        while True:
-            try:
-                with self.placement.at_work(unet):
-                    in_turn = self.placement.mode.guidance_in_turn
-                    return sample_latents(unet, conditioning, noise, guidance, solver, in_turn=in_turn, track=track)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or not self.placement.can_lower or conditioning.num_clips > 1:
-                    raise
-            # Out here, where the error is gone, the memory of the failed try is free.
-            self._empty_cache()
-            self.placement.lower()
-            self.progress.say(
-                f"warning: memory did not suffice for sampling; once more with --memory {self.placement.name}"
-            )
-
-    def _decode(self, latents: Tensor, parameters: SamplingParameters) -> Tensor:
-        """Frames (t, 3, H, W), about [-1, 1], on the CPU."""
-        self._empty_cache()  # the sampler's blocks are of other sizes than the decoder's
-        decoder, mode = self.model.first_stage, self.placement.mode
-        with (
-            self.placement.at_work(decoder),
-            self.progress.stage("decoding", len(latents), unit="frame") as advance,
-        ):
-            return decode(
-                decoder,
-                latents,
-                chunk=len(latents) if parameters.decode == "seamless" else parameters.decoding_t,
-                at_once=mode.frames_at_once or parameters.decoding_t,
-                keep_on_device=mode.frames_at_once is None,
-                advance=advance,
-                warn=self.progress.say,
-            )
-
-    def _empty_cache(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def solver_of(parameters: SamplingParameters) -> Solver:
-    """How the way from noise to latents is gone."""
-    return Solver(**{field.name: getattr(parameters, field.name) for field in fields(Solver)})
-
-
-def orbit_for(config: ModelConfig, parameters: SamplingParameters) -> Orbit | None:
-    """The camera's orbit, for a version that takes angles."""
-    if not config.takes_angles:
-        return None
-    assert parameters.num_frames is not None
-    return make_orbit(parameters.num_frames, parameters.elevations_deg, parameters.azimuths_deg)

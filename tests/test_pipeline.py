@@ -283,7 +283,7 @@ def test_memory_that_ran_out_for_several_is_the_callers_to_mend(
     def fail(*args: object, **more: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("sgm.pipeline.sample_latents", fail)
+    monkeypatch.setattr("sgm.generation.sample_latents", fail)
     parameters = SamplingParameters(**arguments(golden)).resolved_for(pipeline.config)
     with pytest.raises(torch.OutOfMemoryError):
         pipeline.generate_together([golden["image"]] * 2, [parameters] * 2, Stages())

@@ -83,7 +83,8 @@ def test_first_stage(golden: Golden, model: VideoModel) -> None:
 
 def test_whole_run_from_the_image_alone(golden: Golden, model: VideoModel) -> None:
     no_file = Path("deterministic weights")
-    pipeline = Pipeline(model, Placement(model, torch.device("cpu"), "high"), "fp32", Progress(quiet=True), no_file)
+    placement = Placement(model, torch.device("cpu"), "high")
+    pipeline = Pipeline(model, placement, Progress(quiet=True), precision="fp32", checkpoint_files=no_file)
     angles = {}
     if "elevations_deg" in golden.tensors:
         angles = {"elevations_deg": golden["elevations_deg"].tolist()}
