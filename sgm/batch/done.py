@@ -54,12 +54,15 @@ class Records:
 
 
 def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
-    """What two processes that want the same clip call it alike, before it is made."""
+    """What two processes that want the same clip call it alike, before it is made.
+
+    Device and precision don't count, for a clip of either may do for both: two cards of a machine share a batch.
+    """
     wanted = {
         "item": {**asdict(item), "line": None},
         "model": asdict(request.model),
         "checkpoint": checkpoint.path,
-        **{name: getattr(request, name) for name in ("device", "precision", "formats", "quality")},
+        **{name: getattr(request, name) for name in ("formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted, default=os.path.abspath).encode()).hexdigest()[:16]
 
