@@ -95,7 +95,9 @@ def has_own_memory(device: torch.device) -> bool:
 def free_bytes(device: torch.device) -> int:
     """How much memory the device has left for this process."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        free, total = torch.cuda.mem_get_info(device)
+        share = torch.cuda.get_per_process_memory_fraction(device.index)  # less than 1 where workers share a card
+        return min(free, int(share * total) - torch.cuda.memory_reserved(device))
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return int(psutil.virtual_memory().available)

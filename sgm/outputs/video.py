@@ -65,7 +65,7 @@ def read_video(path: Path) -> NDArray[np.uint8]:
 
 
 def _ffmpeg(arguments: list[str], stdin: bytes, failure: str) -> bytes:
-    """What FFmpeg writes to stdout; OSError where it fails, beginning with `failure` and with an errno where it tells of one."""
+    """What FFmpeg writes to stdout; OSError where it fails: `failure`, FFmpeg's words, and their errno if any."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     done = subprocess.run([get_ffmpeg_exe(), "-v", "error", *arguments], input=stdin, capture_output=True, check=False)
