@@ -19,7 +19,7 @@ from sgm.outputs.record import Stages
 from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark
 from sgm.pipeline import Pipeline, load
-from sgm.request import SamplingParameters
+from sgm.sampling_parameters import SamplingParameters
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
 GOLDEN_RUNS = ("svd_xt", "sv3d_p")

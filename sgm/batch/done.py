@@ -25,7 +25,8 @@ from ..fitting import fitted_size
 from ..outputs.clip_files import is_whole
 from ..outputs.record import file_sha256, read_record
 from ..remake import kind_of_device
-from ..request import Request, SamplingParameters
+from ..request import Request
+from ..sampling_parameters import SamplingParameters
 from .items import Item
 
 RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)

@@ -19,7 +19,8 @@ from ..errors import UserError
 from ..inputs.find import check_image_path, fixed_part, images_in, images_like, is_folder, is_pattern
 from ..outputs.clip_files import check_name
 from ..parameter import NAME, PATH, Parameter, parameters_of
-from ..request import Request, SamplingParameters, ignored_parameters
+from ..request import Request
+from ..sampling_parameters import SamplingParameters, ignored_parameters
 from ..versions import did_you_mean
 
 PATH_LIST, JSON_LINES = ".txt", (".jsonl", ".ndjson")

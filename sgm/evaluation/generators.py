@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..outputs.record import Stages
 from ..pipeline import Pipeline
-from ..request import SamplingParameters
+from ..sampling_parameters import SamplingParameters
 from .scores import Pictures
 
 
