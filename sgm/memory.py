@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
 import torch
@@ -121,8 +122,7 @@ def tensor_bytes(
     clips_at_once: int = 1,
 ) -> int:
     """About how much weights and activations hold on the device at most, for clips of the version's own size."""
-    with torch.device("meta"):
-        model = VideoModel(config)
+    model = _without_weights(config)
     unet_weights = _weights(model, ["unet."]) * dtype.itemsize
     clip_weights = _weights(model, ["conditioner.clip."]) * dtype.itemsize
     autoencoder_weights = _weights(model, ["conditioner.vae.", "first_stage."]) * torch.float32.itemsize
@@ -143,6 +143,12 @@ def tensor_bytes(
     if parks_models:
         return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
     return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
+
+
+@cache  # building one takes a second
+def _without_weights(config: ModelConfig) -> VideoModel:
+    with torch.device("meta"):
+        return VideoModel(config)
 
 
 def _weights(model: nn.Module, prefixes: Iterable[str]) -> int:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -263,6 +264,24 @@ def test_what_fails_together_is_made_by_halves(images, out, make_image, run_here
     said = capsys.readouterr().err
     assert "4 clips at once failed, now half as many: the memory" in said
     assert "2 clips at once failed, now half as many: ZeroDivisionError" in said
+
+
+def test_what_a_failed_try_held_is_free_before_the_next(images, out, run_here, monkeypatch):
+    generate, tried, still_held = Pipeline.generate_together, [], []
+
+    def fill_up(self, images, parameters, stages):
+        still_held.extend(activation() is not None for activation in tried)
+        if len(tried) == 3:
+            return generate(self, images, parameters, stages)
+        activation = torch.zeros(9)
+        tried.append(weakref.ref(activation))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Pipeline, "generate_together", fill_up)
+    monkeypatch.setattr(make, "SECONDS_BEFORE_RETRY", 0.0)
+    assert run_here(images / "[ab].png", "--batch_size", "2") == 1
+    assert statuses(out) == {"a": "failed", "b": "made"}, "two at once, a alone, a once more, b"
+    assert still_held == [False] * (1 + 2 + 3)
 
 
 def test_a_lost_graphics_card_ends_the_run(images, out, run_here, failing, monkeypatch, capsys):
