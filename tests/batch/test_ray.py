@@ -380,6 +380,19 @@ def test_ctrl_c_ends_a_cluster_of_its_own_and_says_what_is_left(many, out, start
 
 
 @pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_what_is_left_listed(many, out, start, mounted):
+    with mounted(out, "size=60k"):
+        process = start(many, *WORDS)
+        said = process.communicate(timeout=300)
+        assert process.returncode == 1, said
+        made = len(clips_in(out))
+        assert 1 <= made < MANY - 1
+        assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 1, "left": MANY - made - 1}
+        assert said[1].splitlines()[-1].startswith("error: ended early, for the rest would fail too: ")
+        assert hidden_in(out) == []
+
+
+@pytest.mark.slow
 def test_weights_that_a_worker_cannot_load_end_the_run_with_its_words(images, out, start, tmp_path):
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"nonsense")

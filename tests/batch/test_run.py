@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 import weakref
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -335,25 +334,8 @@ def test_a_moments_trouble_of_the_file_system_is_tried_once_more(images, out, ru
     assert hidden_in(out) == []
 
 
-@contextmanager
-def mounted(folder: Path, options: str):
-    """A tmpfs of its own at the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
-    if done.returncode != 0:
-        pytest.skip("mounting takes more rights")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-needs_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting takes root")
-
-
-@needs_root
 @pytest.mark.parametrize("formats", ["mp4", "mp4,frames"])
-def test_a_full_disk_ends_the_run_at_once(tmp_path, out, make_image, run_here, failing, capsys, formats):
+def test_a_full_disk_ends_the_run_at_once(tmp_path, out, make_image, run_here, mounted, failing, capsys, formats):
     for seed in range(12):
         make_image(tmp_path / "in" / f"{seed:02d}.png", seed)
     calls = failing([])
@@ -414,16 +396,14 @@ def test_files_that_may_not_grow(images, out, start):
     assert clips_in(out) == hidden_in(out) == []
 
 
-@needs_root
-def test_a_read_only_output_folder_is_told_before_anything(images, out, run_here, no_loading, capsys):
+def test_a_read_only_output_folder_is_told_before_anything(images, out, run_here, mounted, no_loading, capsys):
     no_loading()
     with mounted(out, "size=1m,ro"):
         assert run_here(images) == 2
     assert "can't write in output_folder" in capsys.readouterr().err
 
 
-@needs_root
-def test_a_read_only_subfolder_fails_its_clips_alone(images, out, make_image, run_here):
+def test_a_read_only_subfolder_fails_its_clips_alone(images, out, make_image, run_here, mounted):
     make_image(images / "sub" / "d.png")
     with mounted(out / "sub", "size=1m,ro"):
         assert run_here(images, "--recursive") == 1
