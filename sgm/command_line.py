@@ -14,7 +14,8 @@ from .config import load_config
 from .errors import UserError, in_one_line, is_out_of_memory
 from .flags import read_flags
 from .parameter import PATH, Parameter, parameters_of
-from .request import Request, SamplingParameters, ignored_parameters, make_request
+from .request import Request, make_request
+from .sampling_parameters import SamplingParameters, ignored_parameters
 from .versions import RELEASES
 
 HELP_WIDTH = 100

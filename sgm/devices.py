@@ -22,6 +22,14 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
+def keep_to_share(share: float) -> None:
+    """Let this process have no more than a share, 0 to 1, of its graphics card's memory, for others work on it too.
+
+    Beyond it, torch tells that memory does not suffice. Raises UserError where there is no card.
+    """
+    torch.cuda.set_per_process_memory_fraction(share, choose_device("cuda").index)
+
+
 def choose_precision(name: str | None, device: torch.device) -> str:
     """The precision of that name, or what suits the device: fp16 on cuda, fp32 elsewhere.
 

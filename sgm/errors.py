@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class UserError(ValueError):
@@ -15,9 +18,16 @@ class UserError(ValueError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice.
 
-    torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so.
+    torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so. cuBLAS
+    and cuDNN have words of their own, and cuDNN also finds no engine where none has memory to work in.
     """
-    return isinstance(error, MemoryError) or bool(re.search("out of memory|can't allocate memory", str(error)))
+    words = "out of memory|can(no|')t allocate memory|ALLOC(ATION)?_FAILED|unable to find an engine"
+    return isinstance(error, MemoryError) or bool(re.search(words, str(error), flags=re.IGNORECASE))
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether an error says that nothing can be written any more: the disk or the quota is full, or it is read-only."""
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 def in_one_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from .models.video_model import VideoModel
 from .outputs.record import Stages
 from .placement import Placement
 from .progress import Progress
-from .request import SamplingParameters
+from .sampling_parameters import SamplingParameters
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
 import torch
@@ -100,7 +101,9 @@ def has_own_memory(device: torch.device) -> bool:
 def free_bytes(device: torch.device) -> int:
     """How much memory the device has left for this process."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        free, total = torch.cuda.mem_get_info(device)
+        share = torch.cuda.get_per_process_memory_fraction(device.index)  # less than 1 where workers share a card
+        return min(free, int(share * total) - torch.cuda.memory_reserved(device))
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return int(psutil.virtual_memory().available)
@@ -134,12 +137,7 @@ def tensor_bytes(
 
     fp8: whether the UNet's weights are kept in it (see `use_fp8`).
     """
-    with torch.device("meta"):
-        model = VideoModel(config).requires_grad_(False)
-    model.unet.to(dtype)
-    model.conditioner.clip.to(dtype)
-    if fp8:
-        use_fp8(model.unet, linears=False)
+    model = _without_numbers(config, dtype, fp8)
     unet_weights = _weights(model, ["unet."])
     clip_weights = _weights(model, ["conditioner.clip."])
     autoencoder_weights = _weights(model, ["conditioner.vae.", "first_stage."])
@@ -160,6 +158,18 @@ def tensor_bytes(
     if parks_models:
         return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
     return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
+
+
+@cache  # building one takes a second
+def _without_numbers(config: ModelConfig, dtype: torch.dtype, fp8: bool) -> VideoModel:
+    """The model as it is loaded, on the meta device."""
+    with torch.device("meta"):
+        model = VideoModel(config).requires_grad_(False)
+    model.unet.to(dtype)
+    model.conditioner.clip.to(dtype)
+    if fp8:
+        use_fp8(model.unet, linears=False)
+    return model
 
 
 def _weights(model: nn.Module, prefixes: Iterable[str]) -> int:

@@ -33,7 +33,8 @@ from .outputs.whole_file import write_whole
 from .parameter import parameters_of
 from .placement import Placement, weights_device
 from .progress import Progress
-from .request import Request, SamplingParameters
+from .request import Request
+from .sampling_parameters import SamplingParameters
 
 
 @dataclass(frozen=True)

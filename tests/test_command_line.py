@@ -16,7 +16,8 @@ from sgm.command_line import help_text, parse, run
 from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.parameter import parameters_of
-from sgm.request import Request, SamplingParameters
+from sgm.request import Request
+from sgm.sampling_parameters import SamplingParameters
 from tests.small_models import deterministic_state
 
 PROJECT = Path(__file__).parent.parent

@@ -23,7 +23,7 @@ from PIL import Image
 from sample import sample
 from sgm.command_line import PARAMETERS, run
 from sgm.parameter import NAME, PATH, TRUTH
-from sgm.request import SamplingParameters
+from sgm.sampling_parameters import SamplingParameters
 
 PROJECT = Path(__file__).parent.parent
 RANDOM = random.Random(20)

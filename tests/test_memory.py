@@ -54,6 +54,21 @@ def test_the_free_memory_of_a_processor() -> None:
     assert 0 < memory.free_bytes(CPU) < 2**45
 
 
+def test_the_free_memory_of_a_card_is_no_more_than_the_share_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[int | None] = []
+
+    def half(index: int | None) -> float:
+        shares.append(index)  # torch refuses a device without a number here
+        return 0.5
+
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", half)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10)
+    for free, expected in ((90, 40), (30, 30)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 100))
+        assert memory.free_bytes(CUDA) == expected
+    assert shares == [None, None]
+
+
 def test_needs_fall_from_mode_to_mode() -> None:
     for version in ("svd", "svd_xt", "sv3d_p"):
         needs = [needed_bytes(mode, load_config(version), CUDA, torch.float16) for mode in MEMORY_MODES.values()]

@@ -1,7 +1,9 @@
 """The pipeline from a PIL image to a clip: against the goldens through a checkpoint file, and its promises beside."""
 
+import gc
 import hashlib
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from sgm.outputs.record import Stages
 from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark
 from sgm.pipeline import Pipeline, load
-from sgm.request import SamplingParameters
+from sgm.sampling_parameters import SamplingParameters
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
 GOLDEN_RUNS = ("svd_xt", "sv3d_p")
@@ -193,14 +195,25 @@ def test_sampling_without_memory_goes_on_in_a_lower_mode(
     """By a UNet that has no room for guidance's two clips at once."""
     config = pipeline.config
     frugal = load(config.version, checkpoint=checkpoint_of(pipeline), config=pipeline.config_path, memory="high")
+    tried: list[weakref.ref[torch.Tensor]] = []
+    still_held: list[bool] = []
 
     def limited(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        still_held.extend(activation() is not None for activation in tried)
         if len(given[0]) > config.num_frames:
+            activation = given[0] + 1
+            tried.append(weakref.ref(activation))
             raise torch.OutOfMemoryError("CUDA out of memory (by a test)")
 
     hook = frugal.model.unet.register_forward_pre_hook(limited)
-    clip = frugal(subject(golden), **arguments(golden))
+    gc.disable()
+    try:
+        clip = frugal(subject(golden), **arguments(golden))
+    finally:
+        gc.enable()
     hook.remove()
+    assert len(tried) == 1
+    assert not any(still_held), "the memory of the failed try is free without waiting for the collector"
     assert capsys.readouterr().err.count("once more with --memory low") == 1
     assert clip.record["memory"] == "low"
     assert np.abs(clip.frames.astype(int) - pipeline(subject(golden), **arguments(golden)).frames).max() <= 1

@@ -12,7 +12,8 @@ from sgm.diffusion.schedule import SCHEDULES
 from sgm.errors import UserError
 from sgm.memory import MEMORY_MODES
 from sgm.parameter import parameters_of
-from sgm.request import Request, SamplingParameters, ignored_parameters, make_request
+from sgm.request import Request, make_request
+from sgm.sampling_parameters import SamplingParameters, ignored_parameters
 from sgm.versions import RELEASES
 
 

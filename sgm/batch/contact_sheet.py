@@ -19,7 +19,8 @@ from ..outputs.record import read_record
 from .make import Outcome
 
 GENERATOR = '<meta name="generator" content="sgm contact sheet">'
-SHOWN = ("version", "seed", "motion_bucket_id", "fps_id", "cond_aug", "num_steps", "elevations_deg", "azimuths_deg",
+SHOWN = ("version", "seed", "motion_bucket_id", "fps_id", "cond_aug", "preset", "num_steps", "schedule", "sampler",
+         "guidance_interval", "cache_interval", "decode", "elevations_deg", "azimuths_deg",
          "image_frame_ratio")  # fmt: skip
 
 STYLE = """

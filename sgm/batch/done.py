@@ -25,7 +25,8 @@ from ..fitting import fitted_size
 from ..outputs.clip_files import is_whole
 from ..outputs.record import file_sha256, read_record
 from ..remake import kind_of_device
-from ..request import Request, SamplingParameters
+from ..request import Request
+from ..sampling_parameters import SamplingParameters
 from .items import Item
 
 RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)
@@ -54,12 +55,15 @@ class Records:
 
 
 def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
-    """What two processes that want the same clip call it alike, before it is made."""
+    """What two processes that want the same clip call it alike, before it is made.
+
+    Device and precision don't count, for a clip of either may do for both: two cards of a machine share a batch.
+    """
     wanted = {
         "item": {**asdict(item), "line": None},
         "model": asdict(request.model),
         "checkpoint": checkpoint.path,
-        **{name: getattr(request, name) for name in ("device", "precision", "fp8", "formats", "quality")},
+        **{name: getattr(request, name) for name in ("fp8", "formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted, default=os.path.abspath).encode()).hexdigest()[:16]
 

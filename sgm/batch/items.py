@@ -19,7 +19,8 @@ from ..errors import UserError
 from ..inputs.find import check_image_path, fixed_part, images_in, images_like, is_folder, is_pattern
 from ..outputs.clip_files import check_name
 from ..parameter import NAME, PATH, Parameter, parameters_of
-from ..request import Request, SamplingParameters, ignored_parameters
+from ..request import Request
+from ..sampling_parameters import SamplingParameters, ignored_parameters
 from ..versions import did_you_mean
 
 PATH_LIST, JSON_LINES = ".txt", (".jsonl", ".ndjson")
@@ -86,6 +87,7 @@ def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
         images = images_in(path, recursive=request.recursive, leave_out=request.output_folder)
         return _plain_items(images, path, request)
     if is_pattern(path):
+        _check_apart(fixed_part(path), request)
         return _plain_items(images_like(path, leave_out=request.output_folder), fixed_part(path), request)
     if suffix == PATH_LIST:
         return _read_lines(request, lambda line: {"input_path": line})
@@ -100,7 +102,8 @@ def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
 def _check_apart(folder: Path, request: Request) -> None:
     """Clips among the images would be taken for images the next time."""
     output_folder = request.output_folder.resolve()
-    if (request.recursive or "webp" in request.formats) and folder.resolve().is_relative_to(output_folder):
+    might_be = request.recursive or "webp" in request.formats or is_pattern(request.input_path)
+    if might_be and folder.resolve().is_relative_to(output_folder):
         raise UserError(f"output_folder {request.output_folder} holds the images themselves: give another one")
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from PIL import Image
 
 from ..checkpoint.files import Checkpoint
-from ..errors import in_one_line, is_out_of_memory
+from ..errors import in_one_line, is_out_of_memory, is_out_of_room
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
 from ..outputs.publishing import workplace
@@ -30,6 +30,8 @@ from .done import Records, claim_key
 from .items import Item
 
 if TYPE_CHECKING:
+    import torch
+
     from ..pipeline import Clip, Pipeline, Shot
 
 T = TypeVar("T")
@@ -46,6 +48,7 @@ class Outcome:
 
     made: now. there: before, or meanwhile by another run. failed: `reason` says why.
     record: path of the clip's record, where there is one. seconds: what it took.
+    ends_run: whether what comes next would fail for the same reason, such as a full disk.
     """
 
     item: Item
@@ -53,6 +56,7 @@ class Outcome:
     record: Path | None = None
     reason: str | None = None
     seconds: float = 0.0
+    ends_run: bool = False
 
     @property
     def complaint(self) -> str:
@@ -117,7 +121,20 @@ def make_items(
         for job in jobs:
             with job.step():
                 job.claim.close()
-    return [job.outcome() for job in jobs]
+    lost = any(job.reason is not None for job in jobs) and is_lost(pipeline.device)
+    return [job.outcome(ends_run=lost) for job in jobs]
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether a graphics card answers this process no more, as after an access out of bounds; a new process may do."""
+    if device.type != "cuda":
+        return False
+    torch = sys.modules["torch"]
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 @dataclass
@@ -133,6 +150,7 @@ class _Job:
     clip: Clip | None = None
     record: Path | None = None
     reason: str | None = None
+    out_of_room: bool = False
     seconds: float = 0.0
 
     @contextmanager
@@ -144,7 +162,8 @@ class _Job:
         except Exception as error:  # one bad item never ends a run
             if self.verbose:
                 traceback.print_exc()
-            self.reason, self.shot, self.clip = in_one_line(error), None, None
+            self.reason, self.shot, self.clip = self.reason or in_one_line(error), None, None
+            self.out_of_room |= is_out_of_room(error)
         self.seconds += time.monotonic() - start
 
     def begin(self, pipeline: Pipeline, request: Request, checkpoint: Checkpoint) -> None:
@@ -157,10 +176,11 @@ class _Job:
             if self.was_there is None:
                 self.shot = _prepare(pipeline, self.item)
 
-    def outcome(self) -> Outcome | None:
-        """What came of it."""
+    def outcome(self, *, ends_run: bool) -> Outcome | None:
+        """What came of it; `ends_run` is whether a failure ends the run in any case."""
         if self.reason is not None:
-            return Outcome(self.item, "failed", reason=self.reason, seconds=self.seconds)
+            ends_run |= self.out_of_room
+            return Outcome(self.item, "failed", reason=self.reason, seconds=self.seconds, ends_run=ends_run)
         if self.was_there is not None:
             return Outcome(self.item, "there", self.was_there)
         if self.record is not None:
@@ -182,32 +202,39 @@ def _generate_alone(pipeline: Pipeline, shot: Shot) -> Clip:
 
 
 def _generate_all(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
-    """Give every job its clip, those of one kind together; one by one where that fails."""
+    """Give every job its clip, those of one kind together."""
     by_kind = defaultdict(list)
     for job in jobs:
         assert job.shot is not None
         by_kind[job.shot.kind].append(job)
     for group in by_kind.values():
-        if len(group) == 1 or not _generated_together(pipeline, group):
-            for job in group:
-                with job.step():
-                    assert job.shot is not None
-                    job.clip = _generate_alone(pipeline, job.shot)
+        _generate_together(pipeline, group)
 
 
-def _generated_together(pipeline: Pipeline, jobs: Sequence[_Job]) -> bool:
+def _generate_together(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
+    """Give jobs of one kind their clips; half of them at a time where that fails, until one alone is to blame."""
+    if len(jobs) == 1:
+        (job,) = jobs
+        with job.step():
+            assert job.shot is not None
+            job.clip = _generate_alone(pipeline, job.shot)
+        return
     start = time.monotonic()
     try:
         clips = pipeline.make_together([job.shot for job in jobs if job.shot is not None])
-    except Exception as error:  # each alone will tell whether it is to blame
-        pipeline.progress.say(f"{len(jobs)} clips at once failed, now one by one: {in_one_line(error)}")
+    except Exception as error:
+        pipeline.progress.say(f"{len(jobs)} clips at once failed, now half as many: {in_one_line(error)}")
+        ran_out = is_out_of_memory(error)
     else:
         for job, clip in zip(jobs, clips, strict=True):
             job.clip = clip
             job.seconds += (time.monotonic() - start) / len(jobs)
-        return True
-    _free_memory()
-    return False
+        return
+    if ran_out:  # out here, where the error no longer holds on to what filled it
+        _free_memory()
+    half = len(jobs) // 2
+    _generate_together(pipeline, jobs[:half])
+    _generate_together(pipeline, jobs[half:])
 
 
 def _save(pipeline: Pipeline, clip: Clip, item: Item, request: Request, aside: Path) -> ClipPaths:

@@ -29,7 +29,7 @@ from ..remake import kind_of_device
 from ..request import Request
 from .done import claim_key
 from .items import Item, is_single
-from .make import Outcome, load_pipeline, make_items
+from .make import Outcome, is_lost, load_pipeline, make_items
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -53,6 +53,8 @@ def prepared_for_ray(request: Request) -> Request:
         raise UserError("engine ray needs Ray, which is not installed: pip install -r requirements-ray.txt")
     if is_single(request):
         raise UserError("engine ray is for batches: give a folder, a pattern or a list as input_path, or leave it away")
+    if request.device is not None and ":" in request.device:
+        raise UserError(f"device {request.device} is one machine's card, but Ray gives each worker its own: give cuda")
     if request.ray_address is not None:
         _check_answers(request.ray_address)
     paths = {name: getattr(request, name) for name in ("input_path", "output_folder", "config")}
@@ -94,12 +96,12 @@ def make_on_ray(
 
 @dataclass(frozen=True)
 class _Workers:
-    """How many workers there are, how many cores and graphics cards each has, and its device, where that is settled."""
+    """How many workers there are, how many cores and graphics cards each has, and its device."""
 
     count: int
     cpus: int
     gpus: float
-    device: str | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class _Task:
 class _Worker:
     """Makes items in a process of its own, which Ray starts."""
 
-    def __init__(self, request: Request, checkpoint: Checkpoint, device: str | None, attempts: Any):
-        self._request, self._checkpoint, self._device, self._attempts = request, checkpoint, device, attempts
+    def __init__(self, request: Request, checkpoint: Checkpoint, workers: _Workers, attempts: Any):
+        self._request, self._checkpoint, self._kind, self._attempts = request, checkpoint, workers, attempts
         self._pipeline: Pipeline | None = None
 
     def __call__(self, row: Mapping[str, _Task]) -> dict[str, _Task]:
@@ -131,7 +133,11 @@ class _Worker:
 
     def _load(self) -> Pipeline:
         if self._pipeline is None:
-            request = replace(self._request, device=self._device, sampling=self._request.asked)
+            request = replace(self._request, device=self._kind.device, sampling=self._request.asked)
+            if self._kind.device == "cuda" and self._kind.gpus < 1:
+                from ..devices import keep_to_share  # with torch, which the driver has no need of
+
+                keep_to_share(self._kind.gpus)
             self._pipeline = load_pipeline(request, self._checkpoint, Progress(quiet=True))
         return self._pipeline
 
@@ -147,6 +153,8 @@ class _Worker:
         for portion in portions:
             ray.get(self._attempts.begin.remote(portion))
             outcomes = make_items(pipeline, portion, self._request, self._checkpoint)
+            if is_lost(pipeline.device):
+                os._exit(1)  # a death like any other: in a new process the card may answer
             ray.get(self._attempts.end.remote(portion))
             yield from zip(portion, outcomes, strict=True)
         reason = f"its worker died {MAX_DEATHS} times, perhaps for want of memory"
@@ -182,7 +190,7 @@ def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint
     tasks = [{"task": _Task(items[start : start + size])} for start in range(0, len(items), size)]
     done = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
         _Worker,
-        fn_constructor_args=(request, checkpoint, workers.device, attempts),
+        fn_constructor_args=(request, checkpoint, workers, attempts),
         num_cpus=workers.cpus,
         num_gpus=workers.gpus,
         compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(tasks)), max_tasks_in_flight_per_actor=1),
@@ -258,7 +266,7 @@ def _plan_workers(request: Request, num_items: int) -> _Workers:
             f"no machine of the cluster has room for a worker with {cpus} cores and {gpus:g} graphics cards"
             f" (they have {cores} and {cards}): give other --cpus_per_worker and --gpus_per_worker"
         )
-    device = request.device if gpus else request.device or "cpu"  # Ray doesn't hide the cards that a worker hasn't got
+    device = request.device or ("cuda" if gpus else "cpu")  # said, for Ray doesn't hide the cards of others everywhere
     return _Workers(min(sum(room), num_items), cpus, gpus, device)
 
 

@@ -34,7 +34,7 @@ SHARE_FOR_PAGES = 0.05  # of a run's time, at most, goes into rewriting report a
 def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, make: Engine, progress: Progress) -> int:
     """Make the clips of all items that are not done; `make` is called where there are any. Returns 0, or 1 on failures.
 
-    What is left is told where Ctrl-C ends it early.
+    What is left is told where Ctrl-C ends it early. Raises OSError where the rest would fail too, as on a full disk.
     """
     check_report_is_ours(request.output_folder)
     check_contact_sheet_is_ours(request.output_folder)
@@ -43,10 +43,11 @@ def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, m
     pages = _Pages(items, request, progress)
     try:
         if missing := _missing(items, request, checkpoint, pages):
-            _make_all(missing, make, pages)
-    except KeyboardInterrupt:
-        pages.outcomes += _just_finished(items, request, checkpoint, pages.outcomes)
-        raise
+            try:
+                _make_all(missing, make, pages)
+            except BaseException:  # Ctrl-C may come before the last clip is told of
+                pages.outcomes += _just_finished(missing, request, checkpoint, pages.outcomes)
+                raise
     finally:
         written = pages.write()
         progress.say(summary(items, pages.outcomes, pages.seconds))
@@ -97,12 +98,14 @@ def _make_all(items: Sequence[Item], make: Engine, pages: _Pages) -> None:
             advance(1)
             left = tqdm.format_interval(pages.seconds / done * (len(items) - done))
             _tell(outcome, pages.request, f"{done} of {len(items)}, {left} left", pages.progress)
+            if outcome.ends_run:
+                raise OSError(f"ended early, for the rest would fail too: {outcome.reason}; mend that and run it again")
 
 
 def _just_finished(
     items: Sequence[Item], request: Request, checkpoint: Checkpoint, outcomes: Sequence[Outcome]
 ) -> list[Outcome]:
-    """Outcomes of those of the other items whose last file had just got its name when Ctrl-C came."""
+    """Outcomes of those of the other items whose last file had just got its name when the run was ended."""
     records, known = Records(request, checkpoint), {outcome.item for outcome in outcomes}
     found = [(item, records.find(item)) for item in items if item not in known]
     return [Outcome(item, "made", record) for item, record in found if record is not None]
@@ -140,9 +143,11 @@ class _Pages:
     def write(self) -> bool:
         """Write both files, each whole. Where that fails it is told, and False returned: the clips matter more."""
         start, output_folder = time.monotonic(), self.request.output_folder
+        by_item = {outcome.item: outcome for outcome in self.outcomes}
+        planned = [by_item[item] for item in self.items if item in by_item]  # whichever came first
         pages = {
-            REPORT_NAME: partial(write_report, items=self.items, outcomes=self.outcomes),
-            CONTACT_SHEET_NAME: partial(write_contact_sheet, outcomes=self.outcomes, formats=self.request.formats),
+            REPORT_NAME: partial(write_report, items=self.items, outcomes=planned),
+            CONTACT_SHEET_NAME: partial(write_contact_sheet, outcomes=planned, formats=self.request.formats),
         }
         written = [self._write(output_folder / name, write) for name, write in pages.items()]
         end = time.monotonic()

@@ -22,7 +22,7 @@ from ..evaluation.scores import Pictures, psnr, ssim
 from ..outputs.findings import write_json
 from ..pipeline import load
 from ..progress import Progress
-from ..request import SamplingParameters
+from ..sampling_parameters import SamplingParameters
 from .arithmetic import Arithmetic, ceiling, count
 from .diffusers_pipeline import Rival, check_diffusers
 from .machine import describe_machine

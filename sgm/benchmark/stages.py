@@ -20,7 +20,7 @@ from ..outputs.provenance import Provenance
 from ..outputs.record import Stages
 from ..outputs.video import write_video
 from ..pipeline import Pipeline
-from ..request import SamplingParameters
+from ..sampling_parameters import SamplingParameters
 from .timing import Timing, measure_in_turn
 
 FPS = 6

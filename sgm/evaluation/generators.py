@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..config import GuidanceConfig
 from ..outputs.record import Stages
 from ..pipeline import Pipeline
-from ..request import SamplingParameters
+from ..sampling_parameters import SamplingParameters
 from .scores import Pictures
 
 

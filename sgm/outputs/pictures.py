@@ -36,7 +36,8 @@ def write_webp(path: Path, frames: NDArray[np.uint8], fps: float, quality: int, 
     """
     first, *others = _pictures(frames)
     duration = max(1, round(1000 / fps))
-    more = {"exif": provenance.exif(), "xmp": provenance.xmp()}
+    exif = provenance.exif().tobytes().removeprefix(b"Exif\0\0")  # the header is JPEG's
+    more = {"exif": exif, "xmp": provenance.xmp()}
     first.save(path, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=quality, **more)
 
 

@@ -5,6 +5,8 @@ a constant rate factor of 16, colour quantised six steps finer than brightness, 
 rather than interpolated. Brightness at that rate factor is visually lossless.
 """
 
+import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from sgm.outputs.provenance import Provenance
 _RGB_TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=area+accurate_rnd+full_chroma_inp"
 _YUV_TO_RGB = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"  # the matrix is the one the file names
 _COLOUR_TAGS = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+# What FFmpeg tells of file systems in words alone.
+_OF_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _ENCODER = ["-c:v", "libx264", "-preset", "medium", "-x264-params", "chroma-qp-offset=-6"]
 
 
@@ -61,13 +65,15 @@ def read_video(path: Path) -> NDArray[np.uint8]:
 
 
 def _ffmpeg(arguments: list[str], stdin: bytes, failure: str) -> bytes:
-    """What FFmpeg writes to stdout; OSError, beginning with `failure`, where it fails."""
+    """What FFmpeg writes to stdout; OSError where it fails: `failure`, FFmpeg's words, and their errno if any."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     done = subprocess.run([get_ffmpeg_exe(), "-v", "error", *arguments], input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
         words = "; ".join(done.stderr.decode(errors="replace").splitlines())
-        raise OSError(f"{failure}: {words or f'the encoder ended with code {done.returncode}'}")
+        error = OSError(f"{failure}: {words or f'the encoder ended with code {done.returncode}'}")
+        error.errno = next((code for code in _OF_FILES if os.strerror(code) in words), None)
+        raise error
     return done.stdout
 
 

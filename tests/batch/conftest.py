@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,26 @@ def images(tmp_path, make_image):
 def out(tmp_path):
     """The output folder, not made yet."""
     return tmp_path / "out"
+
+
+@pytest.fixture
+def mounted():
+    """A function: inside it, a tmpfs of its own is at a folder, with options such as `size=100k`."""
+    if os.name == "nt" or os.geteuid() != 0:
+        pytest.skip("mounting takes root")
+
+    @contextmanager
+    def mount(folder: Path, options: str):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip("mounting takes more rights")
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+    return mount
 
 
 @pytest.fixture

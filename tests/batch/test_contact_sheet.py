@@ -14,7 +14,7 @@ from sgm.batch.make import Outcome
 from sgm.errors import UserError
 from sgm.outputs.clip_files import new_key, save_clip
 from sgm.outputs.publishing import workplace
-from sgm.request import SamplingParameters
+from sgm.sampling_parameters import SamplingParameters
 
 ODD = """<script>alert('"&amp;')</script> #1?%20 é"""
 
@@ -66,15 +66,19 @@ def test_every_clip_plays_with_its_settings(tmp_path):
     outcomes = [
         make_clip(tmp_path, "a", motion_bucket_id=99),
         make_clip(tmp_path / "sub", "b", elevations_deg=[5, 0.5]),
+        make_clip(
+            tmp_path, "c", preset="fast", num_steps=3, sampler="heun", guidance_interval=[0.1, 100], cache_interval=2
+        ),
     ]
     page = page_of(tmp_path, outcomes)
     videos = page.all("video")
-    assert [video["src"] for video in videos] == ["a.mp4", "sub/b.mp4"]
-    assert [video["poster"] for video in videos] == ["a/0000.jpg", "sub/b/0000.jpg"]
+    assert [video["src"] for video in videos] == ["a.mp4", "sub/b.mp4", "c.mp4"]
+    assert [video["poster"] for video in videos] == ["a/0000.jpg", "sub/b/0000.jpg", "c/0000.jpg"]
     assert all("controls" in video and "loop" in video for video in videos)
     text = " ".join(page.text)
     assert "2 frames, 16x16, 7.5 a second; version svd_tiny, seed 23, motion_bucket_id 99" in text
     assert "elevations_deg 5,0.5" in text
+    assert "preset fast, num_steps 3, sampler heun, guidance_interval 0.1,100, cache_interval 2" in text
 
 
 def test_links_lead_to_the_files_and_text_stays_text(tmp_path):

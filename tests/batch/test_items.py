@@ -182,6 +182,8 @@ def test_outputs_are_never_taken_for_inputs(images, make_image):
     assert [item.name for item in plan(images, images / "clips", recursive=True)] == ["a", "b", "c"]
     assert [item.name for item in plan(images / "**" / "*", images / "clips")] == ["a", "b", "c"]
     assert [item.name for item in plan(images, images)] == ["a", "b", "c"]
+    with pytest.raises(UserError, match="holds the images themselves"):
+        plan(images / "*.png", images)
     for given in ({"recursive": True}, {"formats": "webp"}):
         with pytest.raises(UserError, match="holds the images themselves"):
             plan(images, images, **given)

@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -178,6 +179,9 @@ def test_what_does_not_go_with_an_engine_is_told(images, out, run_here, capsys):
     assert "gpus_per_worker is for --engine ray" in capsys.readouterr().err
     assert run_here(images / "a.png", "--engine", "ray") == 2
     assert "engine ray is for batches" in capsys.readouterr().err
+    request = parse(["--input_path", str(images), "--version", "svd_tiny", *WORDS, "--device", "cuda:1"])
+    with pytest.raises(UserError, match="device cuda:1 is one machine's card"):
+        ray_engine.prepared_for_ray(request)
     assert not out.exists()
 
 
@@ -189,10 +193,10 @@ GPU_BOX, CPU_BOX, HEAD = {"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0}, {"memory": 1.0
     [
         ("", [CPU_BOX, {"CPU": 6.0}, HEAD], (2, 6, 0.0, "cpu")),
         ("--cpus_per_worker 3", [CPU_BOX, {"CPU": 6.0}], (4, 3, 0.0, "cpu")),
-        ("", [GPU_BOX, CPU_BOX], (2, 1, 1.0, None)),
-        ("--gpus_per_worker 0.5", [GPU_BOX, GPU_BOX], (8, 1, 0.5, None)),
-        ("--gpus_per_worker 0.4", [GPU_BOX], (4, 1, 0.4, None)),
-        ("--gpus_per_worker 0.5 --cpus_per_worker 8", [GPU_BOX], (2, 8, 0.5, None)),
+        ("", [GPU_BOX, CPU_BOX], (2, 1, 1.0, "cuda")),
+        ("--gpus_per_worker 0.5", [GPU_BOX, GPU_BOX], (8, 1, 0.5, "cuda")),
+        ("--gpus_per_worker 0.4", [GPU_BOX], (4, 1, 0.4, "cuda")),
+        ("--gpus_per_worker 0.5 --cpus_per_worker 8", [GPU_BOX], (2, 8, 0.5, "cuda")),
         ("--gpus_per_worker 0 --cpus_per_worker 8", [GPU_BOX, CPU_BOX], (3, 8, 0.0, "cpu")),
         ("--device cpu", [GPU_BOX], (1, 16, 0.0, "cpu")),
         ("--device cuda", [GPU_BOX], (2, 1, 1.0, "cuda")),
@@ -212,6 +216,34 @@ def test_a_cluster_without_room_is_told(monkeypatch, images, words):
     request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
     with pytest.raises(UserError, match=r"give (other|another)"):
         ray_engine._plan_workers(request, num_items=100)
+
+
+@pytest.mark.parametrize(("gpus", "device", "shares"), [(0.4, "cuda", [0.4]), (1.0, "cuda", []), (0.4, "cpu", [])])
+def test_a_worker_keeps_to_its_share_of_a_card(monkeypatch, images, gpus, device, shares):
+    done = []
+    monkeypatch.setattr("sgm.devices.keep_to_share", done.append)
+    monkeypatch.setattr(ray_engine, "load_pipeline", lambda request, *_: done.append(request.device))
+    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
+    worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, gpus, device), attempts=None)
+    worker._load()
+    assert done == [*shares, device], "before anything is loaded"
+
+
+def test_a_worker_whose_card_is_lost_dies_for_another_to_make_its_item(monkeypatch, images, out):
+    def die(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    monkeypatch.setattr(os, "_exit", die)
+    monkeypatch.setattr(ray_engine, "is_lost", lambda device: True)
+    monkeypatch.setattr(ray_engine, "make_items", lambda pipeline, items, *_: [None] * len(items))
+    request = parse(["--input_path", str(images), "--output_folder", str(out), *SMALL, "--engine", "ray"])
+    items, attempts = plan_items(request, warn=print), ray_engine._Attempts()
+    calls = {name: SimpleNamespace(remote=getattr(attempts, name)) for name in ("deaths", "begin", "end")}
+    worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, 1.0, "cuda"), SimpleNamespace(**calls))
+    with pytest.raises(SystemExit, match="1"):
+        list(worker._make(SimpleNamespace(device="cuda"), items))
+    assert attempts.deaths(items) == [1, 0, 0]
 
 
 # ---- on clusters
@@ -345,6 +377,19 @@ def test_ctrl_c_ends_a_cluster_of_its_own_and_says_what_is_left(many, out, start
     assert hidden_in(out) == []
     _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_what_is_left_listed(many, out, start, mounted):
+    with mounted(out, "size=60k"):
+        process = start(many, *WORDS)
+        said = process.communicate(timeout=300)
+        assert process.returncode == 1, said
+        made = len(clips_in(out))
+        assert 1 <= made < MANY - 1
+        assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 1, "left": MANY - made - 1}
+        assert said[1].splitlines()[-1].startswith("error: ended early, for the rest would fail too: ")
+        assert hidden_in(out) == []
 
 
 @pytest.mark.slow

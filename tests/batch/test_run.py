@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sgm.batch import make
+from sgm.batch import make, run
+from sgm.batch.done import Records
 from sgm.outputs.video import read_video
 from sgm.pipeline import Pipeline
 
@@ -92,6 +93,12 @@ def test_changed_parameters_make_new_clips_and_the_old_ones_still_count(images, 
     assert run_here(images) == 0
     assert run_here(images, "--seed", "1") == 0
     assert [entry["record"] for entry in report_of(out)["items"]] == ["a-1.json", "b-1.json", "c-1.json"]
+
+
+def test_the_contact_sheet_keeps_the_plans_order(images, out, run_here):
+    assert run_here(images / "[bc].png") == 0
+    assert run_here(images) == 0, "a is made last"
+    assert re.findall(r'src="(\w+).mp4"', (out / "index.html").read_text()) == ["a", "b", "c"]
 
 
 def test_a_list_makes_what_its_lines_say(images, out, run_here, no_loading):
@@ -197,6 +204,21 @@ def failing(monkeypatch):
     return use
 
 
+def test_lines_tell_how_many_are_left_and_for_how_long(images, out, run_here, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+
+    def take_a_minute(items, **_):
+        for item in items:
+            now[0] += 60
+            yield make.Outcome(item, "failed", reason="none", seconds=60.0)
+
+    monkeypatch.setattr("sample.make_here", take_a_minute)
+    assert run_here(images) == 1
+    positions = re.findall(r"failed \((.*)\)", capsys.readouterr().err)
+    assert positions == ["1 of 3, 02:00 left", "2 of 3, 01:00 left", "3 of 3, 00:00 left"]
+
+
 def test_memory_that_ran_out_is_tried_once_more(images, out, run_here, failing, capsys):
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
     calls = failing([full, None, full, full, None])
@@ -230,12 +252,55 @@ def test_several_at_once_are_the_clips_made_alone(tmp_path, images, out, make_im
         assert np.asarray(alone).std() > 0
 
 
-def test_what_fails_together_is_made_one_by_one(images, out, run_here, failing, capsys):
-    calls = failing([torch.OutOfMemoryError("CUDA out of memory"), None, ZeroDivisionError("b"), None])
-    assert run_here(images, "--batch_size", "3") == 1
-    assert calls == [3, 1, 1, 1]
-    assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
-    assert "3 clips at once failed, now one by one: the memory" in capsys.readouterr().err
+def test_what_fails_together_is_made_by_halves(images, out, make_image, run_here, failing, capsys):
+    make_image(images / "d.png", 3)
+    full, bug = torch.OutOfMemoryError("CUDA out of memory"), ZeroDivisionError("c")
+    calls = failing([full, None, bug, bug, None])
+    assert run_here(images, "--batch_size", "4") == 1
+    assert calls == [4, 2, 2, 1, 1]
+    assert statuses(out) == {"a": "made", "b": "made", "c": "failed", "d": "made"}
+    assert [json.loads((out / f"{name}.json").read_text())["clips_at_once"] for name in "abd"] == [2, 2, 1]
+    said = capsys.readouterr().err
+    assert "4 clips at once failed, now half as many: the memory" in said
+    assert "2 clips at once failed, now half as many: ZeroDivisionError" in said
+
+
+def test_what_a_failed_try_held_is_free_before_the_next(images, out, run_here, monkeypatch):
+    generate, tried, still_held = Pipeline.generate_together, [], []
+
+    def fill_up(self, images, parameters, stages):
+        still_held.extend(activation() is not None for activation in tried)
+        if len(tried) == 3:
+            return generate(self, images, parameters, stages)
+        activation = torch.zeros(9)
+        tried.append(weakref.ref(activation))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Pipeline, "generate_together", fill_up)
+    monkeypatch.setattr(make, "SECONDS_BEFORE_RETRY", 0.0)
+    assert run_here(images / "[ab].png", "--batch_size", "2") == 1
+    assert statuses(out) == {"a": "failed", "b": "made"}, "two at once, a alone, a once more, b"
+    assert still_held == [False] * (1 + 2 + 3)
+
+
+def test_a_lost_graphics_card_ends_the_run(images, out, run_here, failing, monkeypatch, capsys):
+    lost = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    calls = failing([None, lost])
+    monkeypatch.setattr(make, "is_lost", lambda device: len(calls) > 1)
+    assert run_here(images) == 1
+    assert len(calls) == 2, "nor is it tried again"
+    assert statuses(out) == {"a": "made", "b": "failed", "c": "left"}
+    assert "error: ended early, for the rest would fail too: AcceleratorError: CUDA" in capsys.readouterr().err
+    assert run_here(images) == 0
+
+
+def test_a_card_is_lost_where_it_answers_no_more(monkeypatch):
+    def answer(device):
+        if device.index == 1:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", answer)
+    assert [make.is_lost(torch.device(name)) for name in ("cuda:0", "cuda:1", "cpu")] == [False, True, False]
 
 
 def test_a_bug_is_recorded_with_its_kind_and_not_tried_again(images, out, run_here, failing, capsys):
@@ -269,40 +334,56 @@ def test_a_moments_trouble_of_the_file_system_is_tried_once_more(images, out, ru
     assert hidden_in(out) == []
 
 
-@contextmanager
-def mounted(folder: Path, options: str):
-    """A tmpfs of its own at the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
-    if done.returncode != 0:
-        pytest.skip("mounting takes more rights")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-needs_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting takes root")
-
-
-@needs_root
-def test_a_full_disk(tmp_path, out, make_image, run_here, capsys):
-    for seed in range(8):
-        make_image(tmp_path / "in" / f"{seed}.png", seed)
-    with mounted(out, "size=100k"):
-        assert run_here(tmp_path / "in") == 1
+@pytest.mark.parametrize("formats", ["mp4", "mp4,frames"])
+def test_a_full_disk_ends_the_run_at_once(tmp_path, out, make_image, run_here, mounted, failing, capsys, formats):
+    for seed in range(12):
+        make_image(tmp_path / "in" / f"{seed:02d}.png", seed)
+    calls = failing([])
+    with mounted(out, f"size={'50k' if formats == 'mp4' else '100k'}"):
+        assert run_here(tmp_path / "in", "--formats", formats) == 1
         said = capsys.readouterr().err
         made = clips_in(out)
-        assert 1 <= len(made) < 8
-        assert "No space left on device" in said
+        assert 1 <= len(made) < 11
+        assert len(calls) <= len(made) + 1, "no time is lost on what can't be written"
+        assert report_of(out)["counts"] == {"made": len(made), "there": 0, "failed": 1, "left": 11 - len(made)}
+        assert said.splitlines()[-1].startswith("error: ended early, for the rest would fail too: ")
+        assert "No space left on device" in said.splitlines()[-1]
         assert "Traceback" not in said
         assert hidden_in(out) == []
         for name in made:
             assert len(read_video(out / f"{name}.mp4")) == 2
         subprocess.run(["mount", "-o", "remount,size=10m", out], check=True)
-        assert run_here(tmp_path / "in") == 0
-        assert clips_in(out) == [str(seed) for seed in range(8)]
+        assert run_here(tmp_path / "in", "--formats", formats) == 0
+        assert clips_in(out) == [f"{seed:02d}" for seed in range(12)]
         assert [statuses(out)[name] for name in made] == ["there"] * len(made)
+
+
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.EROFS])
+def test_a_full_quota_or_a_disk_that_turned_read_only_ends_the_run(images, out, run_here, failing, monkeypatch, code):
+    calls, save = failing([]), make.save_clip
+
+    def save_once(*args):
+        if len(calls) > 1:
+            raise OSError(code, os.strerror(code))
+        return save(*args)
+
+    monkeypatch.setattr(make, "save_clip", save_once)
+    assert run_here(images) == 1
+    assert len(calls) == 2
+    assert statuses(out) == {"a": "made", "b": "failed", "c": "left"}
+
+
+def test_what_was_made_beside_the_last_failure_is_told_of(images, out, run_here, monkeypatch):
+    save = make.save_clip
+
+    def save_but_a(frames, record, aside, name, *more):
+        if name == "a":
+            raise OSError(errno.ENOSPC, "full")
+        return save(frames, record, aside, name, *more)
+
+    monkeypatch.setattr(make, "save_clip", save_but_a)
+    assert run_here(images, "--batch_size", "3") == 1
+    assert statuses(out) == {"a": "failed", "b": "made", "c": "made"}
 
 
 def test_files_that_may_not_grow(images, out, start):
@@ -315,16 +396,14 @@ def test_files_that_may_not_grow(images, out, start):
     assert clips_in(out) == hidden_in(out) == []
 
 
-@needs_root
-def test_a_read_only_output_folder_is_told_before_anything(images, out, run_here, no_loading, capsys):
+def test_a_read_only_output_folder_is_told_before_anything(images, out, run_here, mounted, no_loading, capsys):
     no_loading()
     with mounted(out, "size=1m,ro"):
         assert run_here(images) == 2
     assert "can't write in output_folder" in capsys.readouterr().err
 
 
-@needs_root
-def test_a_read_only_subfolder_fails_its_clips_alone(images, out, make_image, run_here):
+def test_a_read_only_subfolder_fails_its_clips_alone(images, out, make_image, run_here, mounted):
     make_image(images / "sub" / "d.png")
     with mounted(out / "sub", "size=1m,ro"):
         assert run_here(images, "--recursive") == 1
@@ -362,6 +441,46 @@ def test_ctrl_c_drops_the_current_clip_and_says_what_is_left(tmp_path, out, make
     assert "Traceback" not in said
     assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 0, "left": 40 - made}
     assert hidden_in(out) == []
+
+
+@pytest.mark.parametrize("moment", ["looking", "loading"])
+def test_ctrl_c_before_the_first_clip(images, out, run_here, monkeypatch, capsys, moment):
+    assert run_here(images / "*[ab].png") == 0
+    looked, find = [], Records.find
+
+    def find_or_stop(self, item):
+        looked.append(item.name)
+        if moment == "looking" and len(looked) == 2:
+            raise KeyboardInterrupt
+        return find(self, item)
+
+    def load_or_stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Records, "find", find_or_stop)
+    monkeypatch.setattr("sgm.pipeline.load", load_or_stop)
+    capsys.readouterr()
+    assert run_here(images) == 130
+    there = 1 if moment == "looking" else 2
+    assert report_of(out)["counts"] == {"made": 0, "there": there, "failed": 0, "left": 3 - there}
+    assert looked == (["a", "b"] if moment == "looking" else ["a", "b", "c", "c"]), "nothing more is looked for"
+    assert f"{3 - there}  left to make" in capsys.readouterr().err
+    assert hidden_in(out) == []
+
+
+def test_ctrl_c_while_a_clip_is_written(images, out, run_here, monkeypatch):
+    save = make.save_clip
+
+    def save_or_stop(frames, record, aside, name, *more):
+        if name == "b":
+            (aside / "clip.mp4").write_bytes(b"half of it")
+            raise KeyboardInterrupt
+        return save(frames, record, aside, name, *more)
+
+    monkeypatch.setattr(make, "save_clip", save_or_stop)
+    assert run_here(images) == 130
+    assert statuses(out) == {"a": "made", "b": "left", "c": "left"}
+    assert sorted(path.name for path in out.iterdir()) == ["a", "a.json", "a.mp4", "index.html", "report.json"]
 
 
 def test_a_killed_run_is_completed_by_the_next(tmp_path, out, make_image, start, run_here):

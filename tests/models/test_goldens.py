@@ -18,7 +18,7 @@ from sgm.outputs.record import Stages
 from sgm.pipeline import Pipeline
 from sgm.placement import Placement
 from sgm.progress import Progress
-from sgm.request import SamplingParameters
+from sgm.sampling_parameters import SamplingParameters
 from tests.small_models import DATA, GOLDEN_NAMES, Golden, deterministic_model, read_golden, relative_error
 
 TOLERANCE = 1e-4

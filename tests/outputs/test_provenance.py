@@ -75,3 +75,4 @@ def test_exiftool_reads_the_same_and_finds_nothing_wrong(files):
         assert tags["EXIF:Software"] == tags["XMP:CreatorTool"] == "sgm 1.2.3"
         assert tags["EXIF:ImageDescription"] == tags["XMP:Description"] == DESCRIPTION
         assert "ExifTool:Error" not in tags
+        assert "EXIF header" not in tags.get("ExifTool:Warning", "")

@@ -1,5 +1,6 @@
 """Video and JPEG files, looked at with FFmpeg's own report, PyAV and Pillow."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -144,3 +145,19 @@ def test_quality_trades_size_for_closeness(tmp_path, small_clip, provenance):
     assert sizes == sorted(sizes)
     assert errors == sorted(errors, reverse=True)
     assert sizes[0] < sizes[2] / 4
+
+
+@pytest.mark.parametrize("words", ["No space left on device", "Read-only file system", "Stale file handle"])
+def test_what_ffmpeg_tells_of_the_file_system_has_its_number(tmp_path, small_clip, provenance, monkeypatch, words):
+    failed = subprocess.CompletedProcess([], 1, b"", f"[out#0/mp4] Error writing trailer: {words}\n".encode())
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(OSError, match=f"can't write .*clip.mp4: .*{words}") as error:
+        write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
+    assert os.strerror(error.value.errno) == words
+
+
+def test_what_else_ffmpeg_tells_has_none(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(OSError, match="can't read") as error:
+        read_video(tmp_path / "clip.mp4")
+    assert error.value.errno is None

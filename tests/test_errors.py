@@ -1,0 +1,53 @@
+"""What errors are told apart by, in the words of the libraries that raise them."""
+
+import errno
+
+import pytest
+import torch
+
+from sgm.errors import in_one_line, is_out_of_memory, is_out_of_room
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.9 GiB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GiB)"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_ran_out_in_many_words(error):
+    assert is_out_of_memory(error)
+    assert in_one_line(error).startswith("the memory does not suffice: try --memory lowest")
+
+
+def test_the_processors_own_words():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(handle)`"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_what_is_no_want_of_memory(error):
+    assert not is_out_of_memory(error)
+    assert "memory does not suffice" not in in_one_line(error)
+
+
+def test_nothing_can_be_written_where_the_disk_or_the_quota_is_full_or_it_is_read_only():
+    full = {code for code in errno.errorcode if is_out_of_room(OSError(code, "x"))}
+    assert full == {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+    assert not is_out_of_room(OSError("without a number"))
+    assert not is_out_of_room(RuntimeError("No space left on device"))
