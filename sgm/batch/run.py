@@ -38,14 +38,17 @@ def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, m
     """
     check_report_is_ours(request.output_folder)
     check_contact_sheet_is_ours(request.output_folder)
-    for folder in sorted({item.folder(request.output_folder) for item in items}):
+    folders = sorted({item.folder(request.output_folder) for item in items})
+    for folder in folders:
         clear_leftovers(folder)
     pages = _Pages(items, request, progress)
     try:
         if missing := _missing(items, request, checkpoint, pages):
             try:
                 _make_all(missing, make, pages)
-            except BaseException:  # Ctrl-C may come before the last clip is told of
+            except BaseException:  # Ctrl-C may come while a workplace is cleared, or before the last clip is told of
+                for folder in folders:
+                    clear_leftovers(folder)
                 pages.outcomes += _just_finished(missing, request, checkpoint, pages.outcomes)
                 raise
     finally:
