@@ -23,6 +23,7 @@ from tests.checkpoint.test_sampling import in_its_own_process, started_sampling
 
 NAME = "svd.safetensors"
 CONTENT = random.Random(1).randbytes(25 * MIB)
+SHA256 = sha256(CONTENT)
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def hub_with(content: bytes = CONTENT, **how: Any) -> Hub:
     return Hub(files={NAME: content}, **how)
 
 
-def incomplete(client: Client, content: bytes = CONTENT) -> Path:
+def incomplete(client: Client) -> Path:
     """Where what is not whole yet is kept."""
-    return client.home / "hub" / "models--owner--name" / "blobs" / f"{sha256(content)}.incomplete"
+    return client.home / "hub" / "models--owner--name" / "blobs" / f"{SHA256}.incomplete"
 
 
 def keep(client: Client, kept: bytes) -> None:
@@ -57,29 +58,28 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def wait_for_a_part(client: Client) -> None:
+def wait_for_a_part(client: Client, size: int = 10 * MIB) -> None:
     """It is written in pieces of 10 MiB."""
-    wait_for(lambda: incomplete(client).exists() and incomplete(client).stat().st_size == 10 * MIB)
+    wait_for(lambda: incomplete(client).exists() and incomplete(client).stat().st_size == size)
 
 
 def check_whole(client: Client, hub: Hub, **how: Any) -> None:
     """The file comes, equal to the byte, and nothing else is left of it."""
     path = Path(client.find(hub, **how)["path"])
     assert path.read_bytes() == CONTENT
-    assert path.resolve().name == sha256(CONTENT)
-    assert client.leftovers() == [sha256(CONTENT)]
+    assert path.resolve().name == SHA256
+    assert client.leftovers() == [SHA256]
 
 
 def test_a_killed_process_is_gone_on_with(client: Client) -> None:
-    with hub_with(stall=[15 * MIB, 7 * MIB]) as hub:
+    with hub_with(stall=[15 * MIB, 12 * MIB]) as hub:
         for kept in (10 * MIB, 20 * MIB):
             process = client.start(hub)
-            wait_for(lambda kept=kept: incomplete(client).exists() and incomplete(client).stat().st_size >= kept)
+            wait_for_a_part(client, kept)
             process.kill()
             process.communicate()
             assert incomplete(client).read_bytes() == CONTENT[:kept]
             assert "add --download" in client.fail(hub, download=False), "it is no checkpoint yet"
-            hub.stall = [12 * MIB] if kept == 10 * MIB else []
         check_whole(client, hub)
         assert starts(hub) == [0, 10 * MIB, 20 * MIB]
 
@@ -184,7 +184,7 @@ def test_another_content_is_no_continuation(client: Client) -> None:
         assert starts(hub) == [0]
         hub.files[NAME], hub.revisions["old"] = CONTENT, "d" * 40
         hub.requests.clear()
-        assert client.find(hub, "owner/name@old")["sha256"] == sha256(CONTENT)
+        assert client.find(hub, "owner/name@old")["sha256"] == SHA256
         assert starts(hub) == [10 * MIB], "it is kept for whoever asks for it"
 
 
@@ -209,7 +209,7 @@ def test_two_at_once_take_turns(client: Client) -> None:
         for process in processes:
             said = process.communicate(timeout=120)
             assert process.returncode == 0, said
-            assert sha256(CONTENT) in said[0]
+            assert SHA256 in said[0]
         assert starts(hub) == [0]
 
 
