@@ -229,7 +229,8 @@ def test_the_place_of_one_that_was_killed_is_taken(client: Client) -> None:
 
 def test_the_token_stays_with_the_hub(client: Client) -> None:
     keep(client, CONTENT[: 10 * MIB])
-    with hub_with(cut=[12 * MIB]) as storage, hub_with(token=SECRET, storage=storage.address) as hub:
+    with hub_with(cut=[12 * MIB]) as storage, hub_with(token=SECRET) as hub:
+        hub.storage = storage.address.replace("127.0.0.1", "localhost")  # another host, as its name tells
         check_whole(client, hub, HF_TOKEN=SECRET)
         assert hub.tokens == {f"Bearer {SECRET}"}
         assert storage.tokens == {None}
