@@ -6,6 +6,7 @@ Needs no torch, so that what is missing is told at once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ COMPONENTS = {
     "vae": "diffusion_pytorch_model",
     "image_encoder": "model",
 }
+_SHARD = re.compile(r"\w[\w.-]{0,200}\.safetensors", re.ASCII)  # what an index may name: no path, no odd characters
 MAX_INDEX_BYTES = 10 * 2**20  # of an index of shards; those of models with 20 times the tensors have 1 MiB
 
 
@@ -90,8 +92,8 @@ def _shards(index: Path) -> list[str]:
         raise UserError(f"{bad} (it has no weight_map); fetch it again")
     shards = set(weight_map.values()) if all(isinstance(name, str) for name in weight_map.values()) else {""}
     for name in sorted(shards):
-        if not name.endswith(".safetensors") or any(character in name for character in "/\\\0:") or name[0] == ".":
-            raise UserError(f"{bad} (it names {name!r}, which is no .safetensors file beside it); don't use it")
+        if not _SHARD.fullmatch(name):
+            raise UserError(f"{bad} (it names {name[:80]!r}, which is no .safetensors file beside it); don't use it")
         if not index.with_name(name).is_file():
             raise UserError(f"{index.with_name(name)} is missing, which {index.name} names; fetch it again")
     return sorted(shards)

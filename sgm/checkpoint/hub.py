@@ -1,8 +1,8 @@
 """Weights in a repository of huggingface.co: those in the cache are used as they are; fetching has to be asked for.
 
-The huggingface_hub package does the work: it knows the token (HF_TOKEN, or `hf auth login`), the cache (HF_HOME), the
-offline switch (HF_HUB_OFFLINE), and goes on with a transfer that was cut. Here is decided which files are needed, and
-every failure is told in a line.
+The huggingface_hub package does the work: it knows the token (HF_TOKEN, or `hf auth login`), the cache (HF_HOME) and
+the offline switch (HF_HUB_OFFLINE). Here is decided which files are needed, and every failure is told in a line;
+`fetch_file` goes on with a transfer that was stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..outputs.record import file_sha256
 from ..versions import RELEASES
+from .fetching import fetch_file, is_sha256
 from .files import COMPONENTS, SUFFIXES, Checkpoint, weight_files, weight_names
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -76,35 +77,52 @@ def fetch(repository: Repository, version: str) -> Checkpoint:
     """Fetch the version's weights into the cache, as far as they aren't there, and check what came.
 
     A commit that is whole in the cache needs no network, nor does any revision while the hub can't be reached. Raises
-    UserError that says what to do about any failure.
+    UserError that says what to do about any failure; the next call goes on where that one stopped.
     """
     import httpx2
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     cached = find_cached(repository, version)
+    if cached is not None and _is_damaged(cached):
+        cached = None
     if cached is not None and _COMMIT.fullmatch(repository.revision):
         return cached
     with _telling_of_failures(repository):
         try:
-            info = HfApi().model_info(repository.id, revision=repository.revision)
-        except (httpx2.TransportError, OfflineModeIsEnabled):
+            commit, all_names = _listing(repository)
+        except (httpx2.RequestError, OfflineModeIsEnabled):
             if cached is None:
                 raise
             return cached
-        names = needed_files([file.rfilename for file in info.siblings or []], version)
+        names = needed_files(all_names, version)
         if not names:
             raise UserError(
                 f"{repository} has no weights for {version}: neither {version}.safetensors nor diffusers' folders"
                 f" {', '.join(COMPONENTS)}; see {repository.page}"
             )
-        paths = [Path(hf_hub_download(repository.id, name, revision=repository.revision)) for name in names]
-    for path in paths:
-        _check_content(path)
+        paths = []
+        for name in names:
+            fetch_file(repository.id, name, commit)
+            paths.append(Path(hf_hub_download(repository.id, name, revision=repository.revision)))  # links to it
     folder = Path(str(paths[0]).removesuffix(names[0]))
     if len({Path(str(path).removesuffix(name)) for path, name in zip(paths, names, strict=True)}) > 1:
         raise UserError(f"{repository} was changed while it was fetched: run the same again")
     return _checkpoint(repository, folder, version)
+
+
+def _listing(repository: Repository) -> tuple[str, list[str]]:
+    """The commit that the revision stands for, and the names of its files. Raises DecodingError for others' answers."""
+    import httpx2
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(repository.id, revision=repository.revision)
+        if not _COMMIT.fullmatch(info.sha or ""):
+            raise ValueError(f"{info.sha!r} is no commit")
+    except (ValueError, TypeError, KeyError) as error:  # what its parsing raises
+        raise httpx2.DecodingError(str(error)) from error
+    return str(info.sha), [file.rfilename for file in info.siblings or []]
 
 
 def needed_files(names: Iterable[str], version: str) -> list[str]:
@@ -146,18 +164,10 @@ def _checkpoint(repository: Repository, folder: Path, version: str) -> Checkpoin
     return Checkpoint(path, repository.id, folder.name)
 
 
-def _check_content(path: Path) -> None:
-    """Raises UserError, and lets the file go, where its content isn't what the hub announced.
-
-    The cache links to files that it names, where they are large, by the SHA-256 that the hub gives for them.
-    """
-    if not path.is_symlink():
-        return
-    blob = path.parent / path.readlink()
-    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and file_sha256(path) != blob.name:
-        path.unlink()
-        blob.unlink()
-        raise UserError(f"{path.name} was damaged on the way (its SHA-256 is not the hub's): run the same again")
+def _is_damaged(checkpoint: Checkpoint) -> bool:
+    """Whether a file in the cache isn't what the hub announced: it is linked to, if large, by its SHA-256."""
+    linked = {file: file.readlink().name for file in weight_files(checkpoint.path) if file.is_symlink()}
+    return any(is_sha256(name) and file_sha256(file) != name for file, name in linked.items())
 
 
 @contextmanager
@@ -197,7 +207,12 @@ def _telling_of_failures(repository: Repository) -> Iterator[None]:
         status = error.response.status_code
         advice = f"see whether your token may read {repository.page}" if status in (401, 403) else "try again later"
         raise UserError(f"the hub refuses {repository} (HTTP status {status}): {advice}") from error
-    except (httpx2.TransportError, EntryNotFoundError) as error:
+    except httpx2.DecodingError as error:
+        raise UserError(
+            f"{repository} can't be fetched, as what answers is not the hub: log in to the network if it asks for that"
+            " in a browser, leave HF_ENDPOINT away if that is set, and run this again"
+        ) from error
+    except (httpx2.RequestError, EntryNotFoundError) as error:
         raise UserError(
             f"{repository} can't be fetched, as the hub can't be reached ({type(error).__name__}): check the"
             " connection and run this again"

@@ -19,7 +19,7 @@ from ..config import ModelConfig
 from ..errors import UserError
 from ..models.video_model import VideoModel, is_used_when_sampling
 from .layouts import OPTIONAL_PARTS, Layout, diffusers_folder, single_file
-from .reading import DTYPES, Shape, Weights, open_weights
+from .reading import DTYPES, Shape, Weights, open_weights, printable
 
 # What a checkpoint may hold beside the model: the text tower of CLIP, which the released files carry and image
 # conditioning never uses, and the patches' numbers, which transformers wrote before its version 4.31.
@@ -89,7 +89,7 @@ def compare(weights: Weights, layout: Layout, model: VideoModel) -> Comparison:
         expected |= place.shapes(tuple(parameters[name].shape))
     return Comparison(
         missing=sorted(expected.keys() - found.keys()),
-        unexpected=sorted(key for key in found.keys() - expected.keys() if not is_beside_the_model(key)),
+        unexpected=sorted(printable(key) for key in found.keys() - expected.keys() if not is_beside_the_model(key)),
         misshapen=[
             f"{key} {found[key]} instead of {expected[key]}"
             for key in sorted(expected.keys() & found.keys())

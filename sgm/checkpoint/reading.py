@@ -26,6 +26,7 @@ Shape = tuple[int, ...]
 _BYTES_BETWEEN_REOPENINGS = 256 * 2**20
 # The largest instructions of how to build the tensors of a .ckpt; those of the released models have under 1 MiB.
 _MAX_PICKLE_BYTES = 64 * 2**20
+_MAX_SHOWN = 200  # characters; the longest key of a model has 92
 # The types of number that weights may have, as .safetensors files call them.
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
@@ -100,7 +101,9 @@ class Folder:
                 weights = Safetensors(file)
                 for key in weights.shapes:
                     if f"{component}/{key}" in self.files:
-                        raise UserError(f"{path} is not a readable checkpoint: two files of {component}/ hold {key}")
+                        raise UserError(
+                            f"{path} is not a readable checkpoint: two files of {component}/ hold {printable(key)}"
+                        )
                     self.files[f"{component}/{key}"] = weights, key
         self.shapes = {key: weights.shapes[inner] for key, (weights, inner) in self.files.items()}
         self.dtypes = {key: weights.dtypes[inner] for key, (weights, inner) in self.files.items()}
@@ -127,8 +130,15 @@ def telling_of_bad_files(path: Path) -> Iterator[None]:
     except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path} is not a readable checkpoint ({reason}); fetch the file again, or give another with --checkpoint"
+            f"{path} is not a readable checkpoint ({printable(reason)}); fetch the file again, or give another with"
+            " --checkpoint"
         ) from error
+
+
+def printable(text: str) -> str:
+    """What a file says of itself, for people: nothing that steers a terminal or ends a line, and not endless."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_MAX_SHOWN])
+    return shown + "..." * (len(text) > _MAX_SHOWN)
 
 
 def _check_archive(path: Path) -> None:

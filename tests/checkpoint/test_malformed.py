@@ -79,6 +79,10 @@ SAFETENSORS = {
     "an endless shape": with_entry(shape=[2**40, 2**40, 2**40]),
     "a negative shape": with_entry(shape=[-1]),
     "an unknown type": with_entry(dtype="F12"),
+    "keys that steer a terminal": with_header({"a\n\x1b[2J" + KEY: HEADER[KEY]}),
+    "an odd key": with_header(
+        {key + "\n\x1b[2J" * 100 * (key == KEY): entry for key, entry in HEADER.items()}  # all else is as it should be
+    ),
     "whole numbers": with_entry(dtype="I16"),
     "metadata of numbers": with_header(HEADER | {"__metadata__": {"a": 1}}),
 }
@@ -118,6 +122,10 @@ PICKLES = {
     "itself": pickled({"state_dict": endless()}),
     "numbers": pickled({"state_dict": {"a": 1}}),
     "numbers as keys": pickled({1: torch.zeros(3)}),
+    "keys that steer a terminal": pickled({"a\nb\x1b[2J": torch.zeros(3)}),
+    "a key that is no Unicode": pickled({"a\ud800": torch.zeros(3)}),
+    "a key that is no Unicode, of a number": pickled({"a\ud800\n": 1}),
+    "an endless key": pickled({"a" * 1_000_000: torch.zeros(3)}),
     "sparse": pickled({"a": torch.eye(3).to_sparse()}),
     "no memory": pickled({"a": torch.empty(2**20, 2**20, device="meta")}),
     "another structure": pickled(STATE),
@@ -169,6 +177,9 @@ FOLDERS: dict[str, dict[str, bytes | None]] = {
     "shard by a backslash": {UNET: None, INDEX: index_of("..\\x.safetensors")},
     "shard with a NUL": {UNET: None, INDEX: index_of("a\0.safetensors")},
     "shard hidden": {UNET: None, INDEX: index_of("..safetensors")},
+    "shard of two lines": {UNET: None, INDEX: index_of("a\nb.safetensors")},
+    "shard of a long name": {UNET: None, INDEX: index_of("a" * 300 + ".safetensors")},
+    "shard of an endless name": {UNET: None, INDEX: index_of("a" * 100_000)},
     "shard without a name": {UNET: None, INDEX: index_of("")},
     "shard is a pickle": {UNET: None, INDEX: index_of("model.bin"), "unet/model.bin": PICKLE},
     "shard missing": {UNET: None, INDEX: index_of("a-00001-of-00001.safetensors")},
@@ -187,6 +198,9 @@ def refuse(path: Path, capsys: pytest.CaptureFixture[str], allowed: tuple[int, .
     for words in (["inspect", str(path)], ["convert", str(path), "new"], ["convert", str(path), "new.safetensors"]):
         code = main(words)
         said = capsys.readouterr()
+        assert all(letter.isprintable() or letter == "\n" for letter in said.out + said.err)
+        (said.out + said.err).encode()  # as a terminal or a file asks for
+        assert all(len(line) < 500 for line in said.out.splitlines())
         assert code in allowed or (code == 1 and words[0] == "inspect" and "version: none" in said.out), said
         if code == 2:
             assert said.out == ""

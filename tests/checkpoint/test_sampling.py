@@ -41,9 +41,16 @@ def run_here(*words: object) -> int:
     return run(sample, [str(word) for word in words])
 
 
-def in_its_own_process(*words: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def started_sampling(*words: object, environment: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, "sample.py", *(str(word) for word in words)]
-    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def in_its_own_process(*words: object, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    process = started_sampling(*words, environment=environment)
+    said = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, *said)
 
 
 def made(out: Path) -> tuple[list[bytes], dict[str, Any]]:
