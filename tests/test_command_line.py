@@ -291,7 +291,9 @@ def test_an_image_of_a_folder_that_shows_no_object_is_named(tmp_path, weights, c
     Image.new("RGBA", (64, 64)).save(images / "empty.png")
     words = ["--input_path", images, "--version", "sv3d_tiny", "--checkpoint", weights("sv3d_tiny"), "--device", "cpu"]
     assert run_here(*words, "--output_folder", tmp_path / "out") == 1
-    assert re.match(r"failed \(1 of 1, 00:00 left\): .*empty\.png: no object was found", capsys.readouterr().err)
+    assert re.search(
+        r"^failed \(1 of 1, 00:00 left\): .*empty\.png: no object was found", capsys.readouterr().err, re.M
+    )
 
 
 @pytest.mark.parametrize(

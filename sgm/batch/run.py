@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
+from ..outputs.interrupts import uninterrupted
 from ..outputs.lock_file import locked
 from ..outputs.publishing import CLAIM, CONTACT_SHEET_NAME, LOCK, REPORT_NAME, clear_leftovers
 from ..outputs.whole_file import write_whole
@@ -159,7 +160,8 @@ class _Pages:
 
     def _write(self, path: Path, write: Callable[[Path], object]) -> bool:
         try:
-            with locked(path.parent / f"{CLAIM}pages{LOCK}", wait=True):  # another run writes the same files
+            # Another run writes the same files.
+            with uninterrupted(), locked(path.parent / f"{CLAIM}pages{LOCK}", wait=True):
                 write_whole(path, write)
         except (OSError, UserError) as error:
             self.progress.say(f"{path} can't be written: {in_one_line(error)}")

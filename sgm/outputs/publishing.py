@@ -10,9 +10,10 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from sgm.outputs.interrupts import uninterrupted
 from sgm.outputs.lock_file import locked
 
 REPORT_NAME, CONTACT_SHEET_NAME = "report.json", "index.html"  # what a batch writes into its output folder
@@ -29,16 +30,18 @@ def workplace(folder: Path, key: str) -> Iterator[Path | None]:
     What `publish` has not moved out of it is gone afterwards, in case of an error too.
     """
     aside = folder / f"{CLAIM}{key}"
-    with locked(folder / f"{CLAIM}{key}{LOCK}", wait=False) as held:
-        if not held:
-            yield None
-            return
-        _settle(aside)
-        aside.mkdir()
-        try:
-            yield aside
-        finally:
-            _settle(aside)
+    claim = ExitStack()
+    try:
+        with uninterrupted():
+            held = claim.enter_context(locked(folder / f"{CLAIM}{key}{LOCK}", wait=False))
+            if held:
+                claim.callback(_settle, aside)
+                _settle(aside)
+                aside.mkdir()
+        yield aside if held else None
+    finally:
+        with uninterrupted():
+            claim.close()
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -60,7 +63,7 @@ def publish(aside: Path, name: str) -> str:
     Nothing is overwritten. A failure or an interruption moves everything back.
     """
     folder = aside.parent
-    with locked(folder / f"{CLAIM}publishing{LOCK}", wait=True):
+    with uninterrupted(), locked(folder / f"{CLAIM}publishing{LOCK}", wait=True):
         for number in itertools.count():
             final = f"{name}-{number}" if number else name
             targets = _targets(aside, final)
