@@ -57,7 +57,7 @@ class EvaluationRequest:
         "Measure instead what each preset and each way to be quicker or smaller loses.",
         default_text="no",
     )
-    num_objects: int = parameter(32, WHOLE, "How many held-out objects sv3d_tiny orbits.", low=1, high=10**6)
+    num_objects: int = parameter(128, WHOLE, "How many held-out objects sv3d_tiny orbits.", low=1, high=10**6)
     num_pictures: int = parameter(
         4, WHOLE, "How many held-out pictures svd_tiny sets in motion, 13 times each.", low=1, high=10**6
     )
@@ -99,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def parse(words: Sequence[str]) -> EvaluationRequest:
     """The request that the words ask for. Raises UserError."""
-    return read_request(EvaluationRequest, words, "version", advice="write --NAME VALUE, as in --num_objects 32")
+    return read_request(EvaluationRequest, words, "version", advice="write --NAME VALUE, as in --num_objects 128")
 
 
 def help_text() -> str:
