@@ -9,6 +9,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -302,6 +303,6 @@ def test_progress_starts_where_it_goes_on(client: Client) -> None:
 def test_huggingface_hub_lists_what_is_unfinished(client: Client) -> None:
     """So that `hf cache prune` finds what nobody asks for any more."""
     keep(client, CONTENT[: 10 * MIB])
-    command = ["hf", "cache", "prune", "--yes"]
+    command = [Path(sys.executable).with_name("hf"), "cache", "prune", "--yes"]
     subprocess.run(command, env=client.environment("http://127.0.0.1:9"), capture_output=True, check=True)
     assert client.leftovers() == []
