@@ -31,8 +31,13 @@ def statuses(out: Path) -> dict[str, str]:
 
 
 def clips_in(out: Path) -> list[str]:
-    paths = [path.relative_to(out) for path in out.rglob("*.json") if path.name != "report.json"]
-    return sorted(path.with_suffix("").as_posix() for path in paths if not path.as_posix().startswith("."))
+    """Clips that have their final name, with their folder below `out`, be it in the midst of a run."""
+    found = []
+    for folder, _, names in os.walk(out):  # unlike a glob it takes no notice of folders that vanish meanwhile
+        place = Path(folder).relative_to(out)
+        if not place.name.startswith("."):
+            found += [place / name for name in names if name.endswith(".json") and name != "report.json"]
+    return sorted(path.with_suffix("").as_posix() for path in found)
 
 
 def hidden_in(out: Path) -> list[str]:
