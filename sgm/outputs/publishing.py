@@ -60,7 +60,7 @@ def part_path(aside: Path, suffix: str) -> Path:
 def publish(aside: Path, name: str) -> str:
     """Move all parts in a workplace to the first free one of NAME, NAME-1, NAME-2 ... beside it; returns that name.
 
-    Nothing is overwritten. A failure or an interruption moves everything back.
+    Nothing is overwritten. Ctrl-C waits until all are moved; a failure, or a second Ctrl-C, moves everything back.
     """
     folder = aside.parent
     with uninterrupted(), locked(folder / f"{CLAIM}publishing{LOCK}", wait=True):
