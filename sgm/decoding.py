@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .devices import give_back_memory
 from .errors import is_out_of_memory
 from .models.streaming import decode_streaming
 from .models.vae import Autoencoder
@@ -47,8 +48,7 @@ def decode(
             # Out here, where the error is gone, the memory of the failed try is free.
             tried, at_once, keep_on_device = at_once, max(at_once // 2, 1), False
             warn(f"warning: memory did not suffice to decode by {tried}; now by {at_once}, to the same clip")
-            if latents.is_cuda:
-                torch.cuda.empty_cache()
+            give_back_memory(latents.device)
         advance(len(part))
     return torch.cat(chunks)
 

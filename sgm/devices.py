@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import torch
 
 from .errors import UserError
@@ -28,6 +31,22 @@ def keep_to_share(share: float) -> None:
     Beyond it, torch tells that memory does not suffice. Raises UserError where there is no card.
     """
     torch.cuda.set_per_process_memory_fraction(share, choose_device("cuda").index)
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Let go of what allocators keep of freed memory: torch's on a graphics card, and the C library's.
+
+    glibc keeps the gaps between what is still used, and after tensors of hundreds of megabytes the next of other sizes
+    find no room in them (malloc_trim, man 3).
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # not in every C library
+            trim(0)
 
 
 def choose_precision(name: str | None, device: torch.device) -> str:

@@ -19,9 +19,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice.
 
     torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so. cuBLAS
-    and cuDNN have words of their own, and cuDNN also finds no engine where none has memory to work in.
+    and cuDNN have words of their own, and cuDNN also finds no engine where none has memory to work in. oneDNN, on the
+    processor, has chosen how to compute and then can't create it.
     """
     words = "out of memory|can(no|')t allocate memory|ALLOC(ATION)?_FAILED|unable to find an engine"
+    words += "|could not create a primitive$"
     return isinstance(error, MemoryError) or bool(re.search(words, str(error), flags=re.IGNORECASE))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from .config import ModelConfig
 from .decoding import decode
 from .denoiser import Solver, sample_latents
+from .devices import give_back_memory
 from .errors import is_out_of_memory
 from .inputs.orbit import Orbit, make_orbit
 from .models.conditioner import Conditioning
@@ -116,7 +117,7 @@ class FrameGenerator:
                 if not is_out_of_memory(error) or not self.placement.can_lower or conditioning.num_clips > 1:
                     raise
             # Out here, where the error is gone, the memory of the failed try is free.
-            self._empty_cache()
+            give_back_memory(self.device)
             self.placement.lower()
             self.progress.say(
                 f"warning: memory did not suffice for sampling; once more with --memory {self.placement.name}"
@@ -124,7 +125,7 @@ class FrameGenerator:
 
     def _decode(self, latents: Tensor, parameters: SamplingParameters) -> Tensor:
         """Frames (t, 3, H, W), about [-1, 1], on the CPU."""
-        self._empty_cache()  # the sampler's blocks are of other sizes than the decoder's
+        give_back_memory(self.device)  # the sampler's blocks are of other sizes than the decoder's
         decoder, mode = self.model.first_stage, self.placement.mode
         with (
             self.placement.at_work(decoder),
@@ -139,10 +140,6 @@ class FrameGenerator:
                 advance=advance,
                 warn=self.progress.say,
             )
-
-    def _empty_cache(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def solver_of(parameters: SamplingParameters) -> Solver:

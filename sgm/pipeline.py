@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from .checkpoint.finding import find_checkpoint
 from .checkpoint.loading import load_model
 from .compilation import compile_blocks
 from .config import load_config
-from .devices import PRECISIONS, check_fp8, choose_device, choose_precision
+from .devices import PRECISIONS, check_fp8, choose_device, choose_precision, give_back_memory
 from .fitting import fit
 from .generation import FrameGenerator, orbit_for, solver_of
 from .inputs.image import image_to_tensor, upright
@@ -164,6 +165,11 @@ class Pipeline(FrameGenerator):
         """About how many clips of the version's own size the device has room to make together."""
         dtype, fp8 = PRECISIONS[self.precision], self.fp8 != "off"
         return clips_with_room(self.placement.mode, self.config, self.device, dtype, fp8=fp8)
+
+    def give_back_memory(self) -> None:
+        """Let go of the memory that a failed try has left behind."""
+        gc.collect()
+        give_back_memory(self.device)
 
     def __call__(
         self,

@@ -19,6 +19,7 @@ from sgm.errors import in_one_line, is_out_of_memory, is_out_of_room
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
         RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GiB)"),
+        RuntimeError("could not create a primitive"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
@@ -38,6 +39,7 @@ def test_the_processors_own_words():
     [
         RuntimeError("CUDA error: an illegal memory access was encountered"),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(handle)`"),
+        RuntimeError("could not create a primitive descriptor for a convolution forward propagation primitive"),
         OSError(errno.ENOSPC, "No space left on device"),
     ],
 )

@@ -6,7 +6,6 @@ This needs nothing but the items, the request and the files, so any number of pr
 from __future__ import annotations
 
 import errno
-import gc
 import sys
 import time
 import traceback
@@ -194,11 +193,11 @@ def _prepare(pipeline: Pipeline, item: Item, picture: Image.Image | None = None)
         path, fps = item.image_path, item.fps
         return pipeline.prepare(image, picture=picture, input_path=path, fps=fps, **vars(item.sampling))
 
-    return _trying_twice(prepare, pipeline.progress.say)
+    return _trying_twice(prepare, pipeline)
 
 
 def _generate_alone(pipeline: Pipeline, shot: Shot) -> Clip:
-    return _trying_twice(lambda: pipeline.make_together([shot])[0], pipeline.progress.say)
+    return _trying_twice(lambda: pipeline.make_together([shot])[0], pipeline)
 
 
 def _generate_all(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
@@ -218,6 +217,8 @@ def _generate_together(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
         with job.step():
             assert job.shot is not None
             job.clip = _generate_alone(pipeline, job.shot)
+        if job.clip is None:
+            pipeline.give_back_memory()
         return
     start = time.monotonic()
     try:
@@ -231,7 +232,7 @@ def _generate_together(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
             job.seconds += (time.monotonic() - start) / len(jobs)
         return
     if ran_out:  # out here, where the error no longer holds on to what filled it
-        _free_memory()
+        pipeline.give_back_memory()
     half = len(jobs) // 2
     _generate_together(pipeline, jobs[:half])
     _generate_together(pipeline, jobs[half:])
@@ -242,18 +243,18 @@ def _save(pipeline: Pipeline, clip: Clip, item: Item, request: Request, aside: P
         return save_clip(clip.frames, clip.record, aside, item.stem, request.formats, request.quality)
 
     with pipeline.progress.stage("writing", total=1, unit="clip"):
-        return _trying_twice(save, pipeline.progress.say)
+        return _trying_twice(save, pipeline)
 
 
-def _trying_twice(work: Callable[[], T], say: Callable[[str], object]) -> T:
+def _trying_twice(work: Callable[[], T], pipeline: Pipeline) -> T:
     """What the work returns; once more where it fails for a reason that may pass."""
     try:
         return work()
     except Exception as error:
         if not _may_pass(error):
             raise
-        say(f"trying again: {in_one_line(error)}")
-    _free_memory()  # outside of except, where the error would still hold on to what filled it
+        pipeline.progress.say(f"trying again: {in_one_line(error)}")
+    pipeline.give_back_memory()  # outside of except, where the error would still hold on to what filled it
     time.sleep(SECONDS_BEFORE_RETRY)
     return work()
 
@@ -262,10 +263,3 @@ def _may_pass(error: Exception) -> bool:
     reasons = (error, error.__cause__)  # a UserError may tell of an OSError
     transient = any(isinstance(reason, OSError) and reason.errno in TRANSIENT for reason in reasons)
     return transient or is_out_of_memory(error)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    torch = sys.modules["torch"]
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

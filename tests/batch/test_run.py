@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import weakref
 from pathlib import Path
@@ -234,6 +235,33 @@ def test_memory_that_ran_out_is_tried_once_more(images, out, run_here, failing, 
     assert capsys.readouterr().err.count("trying again: the memory does not suffice") == 2
     assert run_here(images) == 0, "the rerun makes what failed"
     assert statuses(out) == {"a": "there", "b": "made", "c": "there"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no limit counts what a process allocates")
+def test_memory_that_really_runs_out_fails_its_item_alone(tmp_path, images, out, run_here, start):
+    """In a process that is given 600 MB, of which the libraries and a small clip take about 400."""
+    import resource
+
+    lines = [{"input_path": f"{name}.png"} for name in "abc"]
+    lines[1] |= {"num_frames": 900, "width": 256, "height": 256}
+    (images / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    limits = (600 * 2**20, 600 * 2**20)
+    process = start(images / "list.jsonl", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limits))
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
+    assert report_of(out)["items"][1]["reason"].startswith("the memory does not suffice: try --memory lowest")
+    assert [said.count(f"once more with --memory {mode}\n") for mode in ("low", "lowest")] == [1, 1]
+    assert said.count("trying again: the memory does not suffice") == 1
+    assert "Traceback" not in said
+    assert hidden_in(out) == []
+    out.rename(tmp_path / "limited")
+    assert run_here(images / "[ac].png") == 0
+    frames = list(out.glob("*/*.jpg"))
+    assert len(frames) == 4
+    for path in frames:
+        with Image.open(path) as free, Image.open(tmp_path / "limited" / path.relative_to(out)) as limited:
+            assert np.abs(np.asarray(free, int) - np.asarray(limited, int)).max() <= 3, "to rounding, before JPEG"
 
 
 def test_several_at_once_are_the_clips_made_alone(tmp_path, images, out, make_image, run_here, failing):
