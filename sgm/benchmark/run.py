@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..checkpoint.finding import find_checkpoint
 from ..config import ModelConfig, load_config
-from ..devices import PRECISIONS, choose_device, choose_precision
+from ..devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from ..errors import UserError
 from ..evaluation.scores import Pictures, psnr, ssim
 from ..outputs.findings import write_json
@@ -231,6 +231,6 @@ def _likeness(subject: Subject, reference: Pictures) -> dict[str, float]:
 
 def _let_go(device: torch.device) -> None:
     gc.collect()
+    give_back_memory(device)
     if device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
