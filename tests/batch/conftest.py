@@ -14,8 +14,7 @@ from sample import sample
 from sgm.command_line import run
 
 PROJECT = Path(__file__).parents[2]
-SMALL = ["--version", "svd_tiny", "--device", "cpu", "--num_frames", "2", "--num_steps", "1"]
-SMALL += ["--width", "32", "--height", "32"]
+SMALL = ["--version", "svd_tiny", "--num_frames", "2", "--num_steps", "1", "--width", "32", "--height", "32"]
 
 
 @pytest.fixture
@@ -69,9 +68,9 @@ def mounted():
 def run_here(out):
     """A function that runs sample.py's work in this process on an input path, small; returns the exit code."""
 
-    def run_it(input_path: Path, *words: str | Path) -> int:
+    def run_it(input_path: Path, *words: str | Path, device: str = "cpu") -> int:
         files = ["--input_path", input_path, "--output_folder", out]
-        return run(sample, [str(word) for word in (*files, *SMALL, *words)])
+        return run(sample, [str(word) for word in (*files, *SMALL, "--device", device, *words)])
 
     return run_it
 
@@ -86,7 +85,11 @@ def start(out):
         environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(
-            [str(word) for word in (*command, *SMALL, *words)], cwd=PROJECT, env=environment, **pipes, **options
+            [str(word) for word in (*command, *SMALL, "--device", "cpu", *words)],
+            cwd=PROJECT,
+            env=environment,
+            **pipes,
+            **options,
         )
         processes.append(process)
         return process

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sgm.batch import make, run
 from sgm.batch.done import Records
+from sgm.devices import keep_to_share
 from sgm.outputs.video import read_video
 from sgm.pipeline import Pipeline
 
@@ -237,31 +238,63 @@ def test_memory_that_ran_out_is_tried_once_more(images, out, run_here, failing, 
     assert statuses(out) == {"a": "there", "b": "made", "c": "there"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no limit counts what a process allocates")
-def test_memory_that_really_runs_out_fails_its_item_alone(tmp_path, images, out, run_here, start):
-    """In a process that is given 600 MB, of which the libraries and a small clip take about 400."""
-    import resource
-
+@pytest.fixture
+def too_large_within(images):
+    """A list of a.png, b.png and c.png, of which b's clip needs far more memory than the others."""
     lines = [{"input_path": f"{name}.png"} for name in "abc"]
     lines[1] |= {"num_frames": 900, "width": 256, "height": 256}
     (images / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    limits = (600 * 2**20, 600 * 2**20)
-    process = start(images / "list.jsonl", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limits))
-    _, said = process.communicate()
-    assert process.returncode == 1
+    return images / "list.jsonl"
+
+
+def check_that_b_alone_failed(out: Path, said: str) -> None:
     assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
     assert report_of(out)["items"][1]["reason"].startswith("the memory does not suffice: try --memory lowest")
     assert [said.count(f"once more with --memory {mode}\n") for mode in ("low", "lowest")] == [1, 1]
     assert said.count("trying again: the memory does not suffice") == 1
     assert "Traceback" not in said
     assert hidden_in(out) == []
-    out.rename(tmp_path / "limited")
-    assert run_here(images / "[ac].png") == 0
-    frames = list(out.glob("*/*.jpg"))
+
+
+def check_same_frames(limited: Path, free: Path) -> None:
+    """Other memory modes add up in another order."""
+    frames = list(free.glob("*/*.jpg"))
     assert len(frames) == 4
     for path in frames:
-        with Image.open(path) as free, Image.open(tmp_path / "limited" / path.relative_to(out)) as limited:
-            assert np.abs(np.asarray(free, int) - np.asarray(limited, int)).max() <= 3, "to rounding, before JPEG"
+        with Image.open(path) as one, Image.open(limited / path.relative_to(free)) as other:
+            assert np.abs(np.asarray(one, int) - np.asarray(other, int)).max() <= 3, "to rounding, before JPEG"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no limit counts what a process allocates")
+def test_memory_that_really_runs_out_fails_its_item_alone(tmp_path, images, too_large_within, out, run_here, start):
+    """In a process that is given 600 MB, of which the libraries and a small clip take about 400."""
+    import resource
+
+    limits = (600 * 2**20, 600 * 2**20)
+    process = start(too_large_within, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limits))
+    _, said = process.communicate()
+    assert process.returncode == 1
+    check_that_b_alone_failed(out, said)
+    out.rename(tmp_path / "limited")
+    assert run_here(images / "[ac].png") == 0
+    check_same_frames(tmp_path / "limited", out)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda")
+def test_a_cards_memory_that_really_runs_out_fails_its_item_alone(
+    tmp_path, images, too_large_within, out, run_here, capsys
+):
+    """In a process that is given 400 MB of the card."""
+    _, total = torch.cuda.mem_get_info()
+    keep_to_share(400 * 2**20 / total)
+    try:
+        assert run_here(too_large_within, "--memory", "high", device="cuda") == 1
+    finally:
+        keep_to_share(1.0)
+    check_that_b_alone_failed(out, capsys.readouterr().err)
+    out.rename(tmp_path / "limited")
+    assert run_here(images / "[ac].png", device="cuda") == 0
+    check_same_frames(tmp_path / "limited", out)
 
 
 def test_several_at_once_are_the_clips_made_alone(tmp_path, images, out, make_image, run_here, failing):
