@@ -19,6 +19,9 @@ class TrainingConfig:
     start_from: a checkpoint whose tensors of equal name and shape are the start; empty for none.
     size: side of the training pictures in pixels.
     num_clips: how many different clips (or stills) there are.
+    speed: how many times as fast as their motion_bucket_id says the scenes move; larger motions are learned from more
+        than one is asked for.
+    latent_error: the largest standard deviation of what is added to the latents that a decoder learns from.
     frames_per_clip: how many frames of a clip the UNet sees in a step; the other parts see all of them.
     log_sigma_mean, log_sigma_std: of the noise levels that the UNet is trained at.
     sheet_every: steps between sample sheets and saved states.
@@ -30,6 +33,8 @@ class TrainingConfig:
     start_from: str
     size: int
     num_clips: int
+    speed: float
+    latent_error: float
     frames_per_clip: int
     steps: int
     batch_size: int

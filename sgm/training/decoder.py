@@ -17,7 +17,8 @@ from .start import zero
 class DecoderObjective:
     """Mean absolute error of the pictures that the fixed encoder's latents decode to.
 
-    With `part: temporal_decoder` only the temporal layers learn.
+    With `part: temporal_decoder` only the temporal layers learn. A `latent_error` makes them steady what the UNet, from
+    whose latents they will decode, draws a little differently from frame to frame.
     """
 
     def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
@@ -31,7 +32,7 @@ class DecoderObjective:
         pictures = self.pictures(step)
         # On a processor bfloat16 gains nothing here: these convolutions are few channels wide.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            reconstruction = self.reconstruct(pictures)
+            reconstruction = self.reconstruct(pictures, step)
         return (reconstruction - pictures).abs().mean()
 
     def pictures(self, step: int) -> Tensor:
@@ -44,21 +45,33 @@ class DecoderObjective:
         ]
         return to_tensor(np.concatenate(clips)).to(self.device)
 
-    def reconstruct(self, pictures: Tensor) -> Tensor:
-        """The pictures of the batch's clips through encoder and decoder."""
+    def reconstruct(self, pictures: Tensor, step: int) -> Tensor:
+        """The pictures of the batch's clips through encoder and decoder, with the step's errors between them."""
         first_stage = self.model.first_stage
         with torch.no_grad():
             latents = self.model.conditioner.vae.encode(pictures) * first_stage.scale_factor
+            latents += self.latent_errors(latents.shape, step)
         # Nothing uses the latents' gradient, but torch 2.13's group normalisation in channels-last memory crashes on
         # the CPU where its weight has a gradient and its input none, as in a temporal layer behind fixed spatial ones.
         latents.requires_grad_(torch.is_grad_enabled())
         return first_stage.decode(latents, len(pictures) // self.config.batch_size)
 
+    def latent_errors(self, shape: torch.Size, step: int) -> Tensor:
+        """Errors of the batch's latents (n, c, h, w): noise, and an offset of each channel of each frame.
+
+        Both have the same standard deviation; each clip draws its own, from 0 to `latent_error`.
+        """
+        generator = torch.Generator().manual_seed(self.config.seed * 2**32 + step)
+        noise, offsets = torch.randn(shape, generator=generator), torch.randn((*shape[:2], 1, 1), generator=generator)
+        strengths = self.config.latent_error * torch.rand(self.config.batch_size, generator=generator)
+        of_frames = strengths.repeat_interleave(shape[0] // self.config.batch_size)
+        return (of_frames[:, None, None, None] * (noise + offsets)).to(self.device)
+
     @torch.no_grad()
     def sheet(self) -> Tensor:
         """Pictures in the first row, their reconstructions in the second: (2, n, 3, size, size) in [-1, 1]."""
         pictures = self.pictures(0)
-        return torch.stack([pictures, self.reconstruct(pictures)])
+        return torch.stack([pictures, self.reconstruct(pictures, 0)])
 
 
 def start_decoder(decoder: Decoder) -> None:

@@ -90,7 +90,7 @@ class DenoisingObjective:
         rows = []
         config = self.model.config
         for number in range(2):
-            clip = training_clip(self.config.data, 2**31 + number, self.config.size, config, self.config.seed)
+            clip = self._render(2**31 + number)
             generator = torch.Generator(self.device).manual_seed(number)
             frames = len(clip.frames)
             picture = clip.frames[clip.input_frame]
@@ -114,9 +114,13 @@ class DenoisingObjective:
             for turn, position in zip(passes, positions, strict=True)
         ]
 
+    def _render(self, number: int) -> TrainingClip:
+        config = self.config
+        return training_clip(config.data, number, config.size, self.model.config, config.seed, config.speed)
+
     def _clip(self, number: int) -> tuple[TrainingClip, Tensor]:
         if number not in self._kept:
-            clip = training_clip(self.config.data, number, self.config.size, self.model.config, self.config.seed)
+            clip = self._render(number)
             with torch.no_grad():
                 pictures = to_tensor(clip.frames).to(self.device)
                 latents = self.model.conditioner.vae.encode(pictures) * self.model.config.vae.scale_factor

@@ -40,14 +40,13 @@ class Excerpt:
 
 
 def scene_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
-    """Consecutive frames from a random one on, which is the input.
+    """Frames from the first one on, which is the input: every one, or every other, ..., as far as the clip lasts.
 
-    They are played backwards half of the time: another clip of the same strength and rate.
+    With frames left out it is a clip of a lower rate.
     """
-    numbers = np.arange(len(clip.frames))
-    order = numbers if rng.uniform() < 0.5 else numbers[::-1].copy()
-    start = int(rng.integers(len(order) - num_frames + 1))
-    return Excerpt(order[start : start + num_frames], int(order[start]), clip.scalars)
+    stride = int(rng.integers(1, (len(clip.frames) - 1) // max(1, num_frames - 1) + 1))
+    fps_id = float(np.array(clip.scalars["fps_id"])) / stride
+    return Excerpt(stride * np.arange(num_frames), 0, {**clip.scalars, "fps_id": fps_id})
 
 
 def orbit_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
@@ -66,13 +65,16 @@ def training_still(number: int, size: int, seed: int) -> TrainingClip:
     return TrainingClip(still_image(_mix(number, seed), size)[None], 0, {})
 
 
-def training_scene(number: int, size: int, num_frames: int, seed: int) -> TrainingClip:
-    """A clip of a scene, with random motion strength and frame rate; it starts from its input."""
+def training_scene(number: int, size: int, num_frames: int, seed: int, speed: float = 1.0) -> TrainingClip:
+    """A clip of a scene, with random motion strength and frame rate; it starts from its input.
+
+    It moves `speed` times as fast as its motion_bucket_id says.
+    """
     rng = np.random.Generator(np.random.PCG64([number, seed]))
     motion_bucket_id = float(rng.uniform(0, 255))
     low, high = np.log(FPS_RANGE)
     fps_id = float(np.exp(rng.uniform(low, high)))
-    frames = scene_clip(_mix(number, seed), num_frames, size, motion_bucket_id, fps_id)
+    frames = scene_clip(_mix(number, seed), num_frames, size, speed * motion_bucket_id, fps_id)
     return TrainingClip(frames, 0, {"motion_bucket_id": motion_bucket_id, "fps_id": fps_id})
 
 
@@ -98,12 +100,15 @@ def training_orbit(number: int, size: int, num_frames: int, seed: int) -> Traini
     return TrainingClip(over_white(pictures), num_frames - 1, scalars)
 
 
-def training_clip(data: str, number: int, size: int, config: ModelConfig, seed: int) -> TrainingClip:
-    """The clip of this number of a kind of data: `stills`, `scenes` or `orbits`."""
+def training_clip(
+    data: str, number: int, size: int, config: ModelConfig, seed: int, speed: float = 1.0
+) -> TrainingClip:
+    """The clip of this number of a kind of data: `stills`, `scenes` or `orbits`. Only scenes have a speed."""
     if data == "stills":
         return training_still(number, size, seed)
-    render = {"scenes": training_scene, "orbits": training_orbit}[data]
-    return render(number, size, config.num_frames, seed)
+    if data == "scenes":
+        return training_scene(number, size, config.num_frames, seed, speed)
+    return training_orbit(number, size, config.num_frames, seed)
 
 
 def over_white(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,12 +1,16 @@
 """Clips of photographs and painted scenes under one smooth camera motion, some with moving subjects in front.
 
 A clip is a stack of flat layers. The scene's unit of length is the frame's width, the frame is [-0.5, 0.5]^2 with y
-downwards, and time is counted in frames from the middle of the clip. In each frame every layer is sampled through its
-own similarity transform, which is what makes pan, zoom, roll and parallax.
+downwards, and time is counted in frames from the first one. In each frame every layer is sampled through its own
+similarity transform, which is what makes pan, zoom, roll and parallax.
+
+How the camera moves follows from the first frame, as it largely does in real footage. Were it drawn at random, a small
+model, which can't tell the motion from noisy frames, would learn the average of all motions: a blur.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +25,13 @@ from .photographs import load_photograph, random_photograph
 
 Array = NDArray[np.float32]
 
-# A motion bucket of 127 moves the picture by 0.072 of its width a second: 1.2 % a frame at 6 frames a second.
-WIDTHS_PER_SECOND_PER_BUCKET = 0.072 / 127
+# A motion bucket of 127 moves the picture by 0.024 of its width a second: 0.4 % a frame at 6 frames a second.
+WIDTHS_PER_SECOND_PER_BUCKET = 0.024 / 127
 # Mean distance of a unit square's points from its middle: how far a zoom or roll by 1 moves the picture.
 MEAN_RADIUS = float((np.sqrt(2) + np.arcsinh(1)) / 6)
+# How much brighter the picture's middle seems to the camera than it is, so that it mostly goes nearer.
+PULL_OF_THE_MIDDLE = 0.05
+SUBJECTS_NEARNESS = 1.5
 
 
 @dataclass(frozen=True)
@@ -44,9 +51,16 @@ class Motion:
         """The motion as a layer at another depth shows it."""
         return Motion(self.pan_x * factor, self.pan_y * factor, self.zoom * factor, self.roll * factor)
 
+    def mean_length(self) -> float:
+        """How far it moves the picture per frame, in frame widths, on average over the first frame."""
+        x, y = _grid(32)
+        return float(
+            np.hypot(self.pan_x - self.zoom * x - self.roll * y, self.pan_y - self.zoom * y + self.roll * x).mean()
+        )
+
     def frame_to_scene(self, num_frames: int) -> Array:
         """Matrices (num_frames, 2, 3) that take homogeneous places in each frame to places in the scene."""
-        time = np.arange(num_frames) - (num_frames - 1) / 2
+        time = np.arange(num_frames)
         shrink, angle = np.exp(-self.zoom * time), self.roll * time
         cosine, sine = shrink * np.cos(angle), shrink * np.sin(angle)
         rows = [[cosine, -sine, self.pan_x * time], [sine, cosine, self.pan_y * time]]
@@ -57,25 +71,26 @@ class Motion:
 class Layer:
     """A flat picture (3 or 4, h, w), in [0, 1], RGBA premultiplied, and where it is in the scene.
 
-    It covers `half_width`, `half_height` around `centre_x`, `centre_y` in the scene; `motion` is the camera's as seen
-    at the layer's depth. The layer's own movement is (`drift_x`, `drift_y`) in frame widths per frame.
+    In the first frame it covers `half_width`, `half_height` around `centre_x`, `centre_y`. The camera's motion shows
+    `nearness` times as fast on it. The layer itself moves sideways by `drift` times the picture's mean displacement.
     """
 
     picture: torch.Tensor
-    motion: Motion
     half_width: float
     half_height: float
     centre_x: float = 0.0
     centre_y: float = 0.0
-    drift_x: float = 0.0
-    drift_y: float = 0.0
+    nearness: float = 1.0
+    drift: float = 0.0
 
-    def frames(self, num_frames: int, size: int) -> torch.Tensor:
-        """What the camera sees (num_frames, 3 or 4, size, size). RGBA layers are transparent outside their picture."""
-        time = np.arange(num_frames) - (num_frames - 1) / 2
-        transform = self.motion.frame_to_scene(num_frames)
-        transform[:, 0, 2] -= self.centre_x + self.drift_x * time
-        transform[:, 1, 2] -= self.centre_y + self.drift_y * time
+    def frames(self, motion: Motion, displacement: float, num_frames: int, size: int) -> torch.Tensor:
+        """What the camera sees (num_frames, 3 or 4, size, size). RGBA layers are transparent outside their picture.
+
+        motion: the camera's, that moves the picture by `displacement` frame widths a frame, on average.
+        """
+        transform = motion.scaled(self.nearness).frame_to_scene(num_frames)
+        transform[:, 0, 2] -= self.centre_x + self.drift * displacement * np.arange(num_frames)
+        transform[:, 1, 2] -= self.centre_y
         transform[:, :, :2] /= 2  # torch counts from -1 to 1 across the frame and across the picture
         transform /= np.array([[self.half_width], [self.half_height]], np.float32)
         channels = len(self.picture)
@@ -90,28 +105,54 @@ def scene_clip(
 ) -> NDArray[np.uint8]:
     """A clip (num_frames, size, size, 3), RGB, whose first frame is the picture that it starts from.
 
-    The camera pans, zooms, rolls, or passes layers of different depths. The picture moves, on average over its area,
+    The camera goes nearer or away, pans and rolls as `camera_motion` says. The picture moves, on average over its area,
     by `WIDTHS_PER_SECOND_PER_BUCKET * motion_bucket_id` frame widths a second, so by a `fps_id`-th of that from frame
-    to frame. Moving subjects and layers of different depths add their own, in the same proportion.
+    to frame. Subjects, up to two, are nearer, and so move faster, and walk towards the middle.
 
-    seed: any integer from 0; a seed has the same kind of motion, and nearly the same content, at every strength.
-    motion_bucket_id: 0 (static) to 255. fps_id: frames a second. held_out: take what is never trained on.
+    seed: any integer from 0; a seed has nearly the same content at every strength. motion_bucket_id: 0 (static) to 255.
+    fps_id: frames a second. held_out: take what is never trained on.
     """
     rng = np.random.Generator(np.random.PCG64([seed, int(held_out)]))
     displacement = WIDTHS_PER_SECOND_PER_BUCKET * motion_bucket_id / fps_id
-    motion, has_depth = _random_motion(rng, displacement)
-    backdrop_motion = motion.scaled(0.75) if has_depth else motion
     backdrop = _photograph_layer if rng.uniform() < (0.6 if not held_out else 0.75) else _painted_layer
-    clip = backdrop(rng, backdrop_motion, num_frames, size, held_out).frames(num_frames, size)
-    num_subjects = int(rng.integers(1, 3)) if has_depth else int(rng.choice(3, p=[0.4, 0.4, 0.2]))
-    for depth in np.linspace(1.25, 1.75, num_subjects) if has_depth else [1.0] * num_subjects:
-        subject = _subject_layer(rng, motion.scaled(float(depth)), displacement, size, held_out)
-        layer = subject.frames(num_frames, size)
-        clip = layer[:, :3] + clip * (1 - layer[:, 3:])
-    frames: NDArray[np.uint8] = (
-        (clip.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    )
+    layers = [backdrop(rng, _half_extent(displacement * (num_frames - 1)), size, held_out)]
+    layers += [_subject_layer(rng, size, held_out) for _ in range(rng.choice(3, p=[0.4, 0.4, 0.2]))]
+    first = _see(layers, Motion(), 0, 1, size)[0]
+    clip = _see(layers, camera_motion(first, displacement), displacement, num_frames, size)
+    frames: NDArray[np.uint8] = (clip * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     return frames
+
+
+def camera_motion(first: torch.Tensor, displacement: float) -> Motion:
+    """The camera's motion from a first frame (3, h, h) on, which moves the picture by `displacement` on average.
+
+    It is drawn to the light: it pans to the brighter side, goes nearer where the middle is the brighter part and away
+    where the edges are, and rolls from the darker pair of opposite corners to the brighter one. All of these at once,
+    each as strong as its contrast.
+    """
+    light = first.mean(0).numpy()
+    x, y = _grid(len(light))
+    patterns = np.stack([x, y, -(x**2 + y**2), x * y])
+    patterns -= patterns.mean(axis=(1, 2), keepdims=True)
+    patterns /= patterns.std(axis=(1, 2), keepdims=True)
+    right, down, middle, diagonal = (patterns * light).mean(axis=(1, 2)).tolist()
+    motion = Motion(right, down, (middle + PULL_OF_THE_MIDDLE) / MEAN_RADIUS, diagonal / MEAN_RADIUS)
+    return motion.scaled(displacement / motion.mean_length())
+
+
+def _see(layers: Sequence[Layer], motion: Motion, displacement: float, num_frames: int, size: int) -> torch.Tensor:
+    """The frames (num_frames, 3, size, size), in [0, 1], of all layers, from back to front."""
+    clip = torch.zeros(1)
+    for layer in layers:
+        seen = layer.frames(motion, displacement, num_frames, size)
+        clip = seen[:, :3] + clip * (1 - seen[:, 3:]) if seen.shape[1] == 4 else seen
+    return clip.clamp(0, 1)
+
+
+def _grid(size: int) -> Array:
+    """The places (2, size, size), x and y, of a frame's pixels."""
+    along = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
+    return np.stack(np.meshgrid(along, along))
 
 
 def still_image(seed: int, size: int, held_out: bool = False) -> NDArray[np.uint8]:
@@ -125,40 +166,24 @@ def still_image(seed: int, size: int, held_out: bool = False) -> NDArray[np.uint
     return over_white
 
 
-def _random_motion(rng: np.random.Generator, displacement: float) -> tuple[Motion, bool]:
-    """A camera motion that moves the picture by `displacement` on average, and whether layers differ in depth."""
-    direction, sign = rng.uniform(0, 2 * np.pi), float(rng.choice([-1, 1]))
-    pan = Motion(pan_x=displacement * float(np.cos(direction)), pan_y=displacement * float(np.sin(direction)))
-    turn = sign * displacement / MEAN_RADIUS
-    kind = rng.uniform()
-    if kind < 0.35:
-        return pan, False
-    if kind < 0.6:
-        return Motion(zoom=turn), False
-    if kind < 0.7:
-        return Motion(roll=turn), False
-    return (pan, True) if kind < 0.9 else (Motion(zoom=turn), True)
+def _half_extent(travel: float) -> float:
+    """Half the side of a square that holds all that a camera sees on its way, however it moves the picture by `travel`.
+
+    A zoom outwards alone sees exp(travel / MEAN_RADIUS) times the frame; with a pan, its corners go farther still.
+    """
+    return 0.5 * float(np.exp(1.3 * travel / MEAN_RADIUS))
 
 
-def _extent(motion: Motion, num_frames: int) -> Array:
-    """The scene's box ((left, top), (right, bottom)) that the camera sees in the whole clip."""
-    corners = np.array([[-0.5, -0.5, 0.5, 0.5], [-0.5, 0.5, -0.5, 0.5], [1, 1, 1, 1]], np.float32)
-    seen = motion.frame_to_scene(num_frames) @ corners
-    return np.stack([seen.min(axis=(0, 2)), seen.max(axis=(0, 2))])
-
-
-def _backdrop_layer(picture: Array, motion: Motion, extent: Array) -> Layer:
-    """A layer whose picture (h, w, 3) covers the extent."""
-    centre, half = extent.mean(axis=0), (extent[1] - extent[0]) / 2
+def _backdrop_layer(picture: Array, half_extent: float) -> Layer:
+    """A layer of a picture (h, w, 3)."""
     tensor = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32))
-    return Layer(tensor, motion, float(half[0]), float(half[1]), float(centre[0]), float(centre[1]))
+    return Layer(tensor, half_extent, half_extent)
 
 
-def _photograph_layer(rng: np.random.Generator, motion: Motion, num_frames: int, size: int, held_out: bool) -> Layer:
-    """A random crop of a photograph, just big enough for all that the camera sees."""
-    extent = _extent(motion, num_frames)
-    width, height = extent[1] - extent[0]
-    return _backdrop_layer(_photograph_crop(rng, float(width), float(height), size, held_out), motion, extent)
+def _photograph_layer(rng: np.random.Generator, half_extent: float, size: int, held_out: bool) -> Layer:
+    """A random crop of a photograph, just big enough for all that the camera may see."""
+    side = 2 * half_extent
+    return _backdrop_layer(_photograph_crop(rng, side, side, size, held_out), half_extent)
 
 
 def _photograph_crop(rng: np.random.Generator, width: float, height: float, size: int, held_out: bool) -> Array:
@@ -183,19 +208,18 @@ def _photograph_crop(rng: np.random.Generator, width: float, height: float, size
     return np.clip(picture**gamma * gains, 0, 1).astype(np.float32)
 
 
-def _painted_layer(rng: np.random.Generator, motion: Motion, num_frames: int, size: int, held_out: bool) -> Layer:
+def _painted_layer(rng: np.random.Generator, half_extent: float, size: int, held_out: bool) -> Layer:
     """A landscape, room or pattern, with up to three objects standing in it."""
-    extent = _extent(motion, num_frames)
-    x, y = (_pixel_places(float(low), float(high), size) for low, high in extent.T)
-    picture = random_backdrop(rng, x, y)
+    along = _pixel_places(-half_extent, half_extent, size)
+    picture = random_backdrop(rng, along, along)
     for foot in np.sort(rng.uniform(0.5, 1, int(rng.integers(0, 4)))):  # the nearer, the lower and the bigger
         side = round(size * rng.uniform(0.5, 0.7) * foot)
         view = _object_view(rng, side, held_out)
-        left, top = int(rng.integers(0, len(x) - side)), round((len(y) - side) * (2 * foot - 1))
+        left, top = int(rng.integers(0, len(along) - side)), round((len(along) - side) * (2 * foot - 1))
         behind = picture[top : top + side, left : left + side]
         behind *= 1 - view[..., 3:]
         behind += view[..., :3]
-    return _backdrop_layer(picture, motion, extent)
+    return _backdrop_layer(picture, half_extent)
 
 
 def _pixel_places(low: float, high: float, size: int) -> Array:
@@ -204,8 +228,8 @@ def _pixel_places(low: float, high: float, size: int) -> Array:
     return (low + (np.arange(count) + 0.5) * ((high - low) / count)).astype(np.float32)
 
 
-def _subject_layer(rng: np.random.Generator, motion: Motion, displacement: float, size: int, held_out: bool) -> Layer:
-    """An object, or an irregular cut-out of a photograph with a soft edge, that moves along its own straight path."""
+def _subject_layer(rng: np.random.Generator, size: int, held_out: bool) -> Layer:
+    """An object, or an irregular cut-out of a photograph with a soft edge, that walks towards the middle."""
     half_width = rng.uniform(0.12, 0.3)
     side = round(2 * half_width * size)
     if rng.uniform() < 0.6:
@@ -215,17 +239,15 @@ def _subject_layer(rng: np.random.Generator, motion: Motion, displacement: float
         picture = np.concatenate(
             [_photograph_crop(rng, 2 * half_width, 2 * half_width, size, held_out) * alpha, alpha], 2
         )
-    direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5) * displacement
-    centre = rng.uniform(-0.3, 0.3, 2)
+    centre_x, centre_y = rng.uniform(-0.3, 0.3, 2)
     return Layer(
         torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)),
-        motion,
         float(half_width),
         float(half_width),
-        float(centre[0]),
-        float(centre[1]),
-        drift_x=float(speed * np.cos(direction)),
-        drift_y=float(speed * np.sin(direction)),
+        float(centre_x),
+        float(centre_y),
+        nearness=SUBJECTS_NEARNESS,
+        drift=float(np.clip(-centre_x / 0.15, -1, 1)),
     )
 
 

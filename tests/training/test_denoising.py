@@ -13,6 +13,7 @@ from sgm.training.__main__ import build_model
 from sgm.training.config import TrainingConfig, load_training_config
 from sgm.training.denoising import DenoisingObjective, denoising_loss
 from sgm.training.loop import Trainer
+from sgm.training.pictures import training_clip
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 
@@ -86,3 +87,12 @@ def test_noise_levels_are_log_normal_and_spread_within_each_batch() -> None:
     assert levels.mean().item() == pytest.approx(config.log_sigma_mean, abs=0.05)
     assert levels.std().item() == pytest.approx(config.log_sigma_std, rel=0.05)
     assert ((levels > config.log_sigma_mean).sum(dim=1) == 2).all()
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+def test_the_clips_are_as_fast_as_configured(speed: float) -> None:
+    config = replace(small("svd_tiny"), speed=speed)
+    model, made = objective(config)
+    clip, _ = made._clip(1)
+    expected = training_clip("scenes", 1, config.size, model.config, config.seed, speed)
+    np.testing.assert_array_equal(clip.frames, expected.frames)

@@ -7,6 +7,7 @@ from sgm.config import load_config
 from sgm.training import pictures
 from sgm.training.objects import HELD_OUT_SEED, random_object, render_orbit
 from sgm.training.pictures import over_white, training_orbit, training_scene
+from sgm.training.scenes import scene_clip
 
 
 @pytest.mark.parametrize("num_frames", [3, 21])
@@ -33,17 +34,30 @@ def test_an_orbit_excerpt_is_the_orbit_as_seen_from_its_input(num_frames: int) -
     assert len(inputs) > 2
 
 
-def test_a_scene_excerpt_is_consecutive_and_starts_at_its_input() -> None:
+@pytest.mark.parametrize(("num_frames", "strides"), [(5, {1, 2, 3}), (7, {1, 2}), (14, {1})])
+def test_a_scene_excerpt_starts_at_the_input_and_is_slower_by_the_frames_it_leaves_out(
+    num_frames: int, strides: set[int]
+) -> None:
     clip = training_scene(0, 32, load_config("svd_tiny").num_frames, seed=1)
-    directions, starts = set(), set()
-    for draw in range(20):
-        excerpt = pictures.scene_excerpt(clip, 5, np.random.default_rng(draw))
-        assert len(excerpt.frames) == 5
-        assert excerpt.frames[0] == excerpt.input_frame
-        steps = np.diff(excerpt.frames)
-        assert (steps == steps[0]).all()
-        directions.add(int(steps[0]))
-        starts.add(excerpt.input_frame)
-        assert excerpt.scalars == clip.scalars
-    assert directions == {1, -1}
-    assert len(starts) > 5
+    used = set()
+    for draw in range(40):
+        excerpt = pictures.scene_excerpt(clip, num_frames, np.random.default_rng(draw))
+        assert len(excerpt.frames) == num_frames
+        assert excerpt.frames[0] == excerpt.input_frame == 0
+        (stride,) = set(np.diff(excerpt.frames))
+        used.add(int(stride))
+        rate = excerpt.scalars["fps_id"] * stride
+        assert excerpt.scalars | {"fps_id": pytest.approx(rate)} == clip.scalars
+    assert used == strides
+
+
+def test_a_scene_of_twice_the_speed_is_told_by_half_its_motion_bucket() -> None:
+    config = load_config("svd_tiny")
+    plain, fast = (pictures.training_clip("scenes", 5, 32, config, 2, speed) for speed in (1.0, 2.0))
+    assert fast.scalars == plain.scalars
+    bucket, fps_id = fast.scalars["motion_bucket_id"], fast.scalars["fps_id"]
+    clips = [scene_clip(pictures._mix(5, 2), 14, 32, strength * bucket, fps_id) for strength in (1, 2)]
+    assert [np.array_equal(clip.frames, frames) for clip, frames in zip((plain, fast), clips, strict=True)] == [
+        True
+    ] * 2
+    assert np.abs(plain.frames.astype(int) - fast.frames).mean() > 1
