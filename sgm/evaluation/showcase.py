@@ -19,7 +19,7 @@ from .scores import Pictures
 TILE_SIZE = 128  # pixels that a frame is at least shown in
 GAP, CAPTION_HEIGHT = 8, 20
 FRAMES_PER_SECOND = 8
-LOW, HIGH = Setting(motion_bucket_id=40, fps_id=6), Setting(motion_bucket_id=220, fps_id=6)
+MOTIONS = tuple(Setting(motion_bucket_id=bucket, fps_id=6) for bucket in (40, 127, 220))  # little, default, much
 FORMATS: dict[str, dict[str, Any]] = {".webp": {"quality": 85, "method": 6}, ".gif": {"optimize": True}}
 
 Strip = Sequence[Pictures]  # stills (H, W, 3) and clips (T, H, W, 3) that stand side by side
@@ -33,12 +33,12 @@ def orbit_strips(generate: Generate, config: ModelConfig, numbers: Iterable[int]
 
 
 def scene_strips(generate: Generate, config: ModelConfig, numbers: Iterable[int]) -> tuple[list[str], list[Strip]]:
-    """Captions and strips of held-out pictures: the input, a clip with little motion, one with much."""
+    """Captions and strips of held-out pictures: the input, and a clip of each strength."""
     strips: list[Strip] = []
     for number in numbers:
         picture = held_out_picture(number, config)
-        strips.append([picture, *(generated_clip(generate, number, picture, setting) for setting in (LOW, HIGH))])
-    return ["input", *(f"motion {setting.motion_bucket_id}" for setting in (LOW, HIGH))], strips
+        strips.append([picture, *(generated_clip(generate, number, picture, setting) for setting in MOTIONS)])
+    return ["input", *(f"motion {setting.motion_bucket_id}" for setting in MOTIONS)], strips
 
 
 def draw_animation(captions: Sequence[str], strips: Sequence[Strip], columns: int = 2) -> list[Image.Image]:

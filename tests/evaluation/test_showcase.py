@@ -33,14 +33,14 @@ def test_tiles_stand_in_rows_under_their_captions_and_play_together():
         assert (first == round(level * 255)).all(axis=2).sum() >= 128 * 128
 
 
-def test_strips_show_input_clip_and_truth_or_two_motions():
+def test_strips_show_input_clip_and_truth_or_three_motions():
     captions, strips = orbit_strips(repeat, SV3D, range(2))
     assert captions == ["input", "generated", "truth"]
     assert [[tile.shape for tile in strip] for strip in strips] == [[(32, 32, 3), (3, 32, 32, 3), (3, 32, 32, 3)]] * 2
     asked = []
     captions, strips = scene_strips(lambda picture, **given: asked.append(given) or repeat(picture), SVD, range(1))
-    assert captions == ["input", "motion 40", "motion 220"]
-    assert [given["motion_bucket_id"] for given in asked] == [40, 220]
+    assert captions == ["input", "motion 40", "motion 127", "motion 220"]
+    assert [given["motion_bucket_id"] for given in asked] == [40, 127, 220]
     np.testing.assert_array_equal(strips[0][1][0], strips[0][0])
 
 
