@@ -24,7 +24,9 @@ def test_a_generator_that_does_as_told_follows_both_settings():
     assert scores["first_frame_psnr_db"] == 100
     assert scores["bucket_correlation"] == scores["bucket_correlation_each"] == pytest.approx(1)
     assert scores["fps_correlation"] == scores["fps_correlation_each"] == pytest.approx(-1)
-    assert scores["flow_percent_250_6"] == pytest.approx(25 * scores["flow_percent_10_6"], rel=0.2)
+    for bucket in (45, 115, 250):  # 10 moves less than the estimator can tell
+        percent = 100 * WIDTHS_PER_SECOND_PER_BUCKET * bucket / 6
+        assert scores[f"flow_percent_{bucket}_6"] == pytest.approx(percent, rel=0.25)
     assert report.scores["true clips"]["bucket_correlation"] > 0.9
     assert report.scores["input through the autoencoder"] == {"first_frame_psnr_db": 100}
     assert len(report.details) == len(BUCKET_SWEEP) + len(FPS_SWEEP)
