@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..config import load_config
 from ..errors import UserError
 from ..flags import help_of, read_request, run_command
+from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
 from ..outputs.record import file_sha256
 from ..outputs.whole_file import write_whole
@@ -25,12 +26,20 @@ from .config import TrainingConfig, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
-from .loop import Trainer
+from .image_tower import ImageTowerObjective
+from .loop import Objective, Trainer
 from .report import save_loss_plot, save_sheet
 from .start import take_weights
 from .state import load_state, save_state
 
 USAGE = "python -m sgm.training CONFIG_FILE [--NAME VALUE] ..."
+OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objective]] = {
+    "decoder": DecoderObjective,
+    "temporal_decoder": DecoderObjective,
+    "image_tower": ImageTowerObjective,
+    "unet": DenoisingObjective,
+    "unet_and_image_tower": DenoisingObjective,
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,10 @@ class TrainingRequest:
 
 
 def build_model(config: TrainingConfig) -> VideoModel:
-    """The version's model in float32, with the start's weights where the run has a start, else random by the seed."""
+    """The version's model in float32, with the start's weights where the run has a start, else random by the seed.
+
+    An image tower is always trained from random weights: one that has been trained for something else learns no more.
+    """
     torch.manual_seed(config.seed)
     model = VideoModel(load_config(config.version))
     start_unet(model.unet)
@@ -70,6 +82,8 @@ def build_model(config: TrainingConfig) -> VideoModel:
         fit_encoder(model.conditioner.vae, config.size, config.seed)
     if config.start_from:
         take_weights(model, Path(config.start_from))
+    if config.part == "image_tower":
+        model.conditioner.clip = CLIPImageTower(model.config.clip)
     return model
 
 
@@ -92,7 +106,7 @@ def train(request: TrainingRequest) -> None:
 
     model = build_model(config).to(where)
     identity = run_identity(config)
-    objective = (DenoisingObjective if config.part == "unet" else DecoderObjective)(model, config, where)
+    objective = OBJECTIVES[config.part](model, config, where)
     trainer = Trainer(model, config)
     losses: list[float] = []
     if (state := load_state(folder, identity)) is not None:

@@ -14,8 +14,9 @@ class TrainingConfig:
     """One run: which part of which version is trained, on what, for how long.
 
     part: `decoder` (the image decoder, for an encoder that is set in closed form), `temporal_decoder` (the temporal
-        layers of the video decoder, on clips) or `unet` (the UNet with CLIP's tower, on the latents of clips).
-    data: `stills`, `scenes` or `orbits`.
+        layers of the video decoder, on clips), `image_tower` (CLIP's, on pictures and how the camera moves from them
+        on), `unet` (on the latents of clips) or `unet_and_image_tower` (both on these).
+    data: `stills`, `first_frames` (of scenes), `scenes` or `orbits`.
     start_from: a checkpoint whose tensors of equal name and shape are the start; empty for none.
     size: side of the training pictures in pixels.
     num_clips: how many different clips (or stills) there are.
@@ -28,8 +29,8 @@ class TrainingConfig:
     """
 
     version: str
-    part: Literal["decoder", "temporal_decoder", "unet"]
-    data: Literal["stills", "scenes", "orbits"]
+    part: Literal["decoder", "temporal_decoder", "image_tower", "unet", "unet_and_image_tower"]
+    data: Literal["stills", "first_frames", "scenes", "orbits"]
     start_from: str
     size: int
     num_clips: int

@@ -1,4 +1,4 @@
-"""Training of the UNet and of CLIP's image tower with the denoising loss, on latents of clips."""
+"""Training of the UNet, alone or with CLIP's image tower, with the denoising loss, on latents of clips."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class DenoisingObjective:
 
     def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
         self.model, self.config, self.device = model, config, device
+        learning = ("unet.", "conditioner.clip.") if config.part == "unet_and_image_tower" else ("unet.",)
         for name, parameter in model.named_parameters():
-            learns = name.startswith(("unet.", "conditioner.clip.")) and is_used_when_sampling(name)
-            parameter.requires_grad_(learns)
+            parameter.requires_grad_(name.startswith(learning) and is_used_when_sampling(name))
         self._kept: dict[int, tuple[TrainingClip, Tensor]] = {}
 
     def __call__(self, step: int) -> Tensor:

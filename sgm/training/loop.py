@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,16 @@ COOLDOWN_SHARE = 0.4
 # The average's memory grows with the run: a power function of relative width 10 % (arXiv:2312.02696, equation 3).
 EMA_EXPONENT = 6.94
 MAX_GRADIENT_NORM = 1.0
+
+
+class Objective(Protocol):
+    """What a model is trained for. It says which of the model's parameters require gradients."""
+
+    def __call__(self, step: int) -> Tensor:
+        """The loss of a step from 1 on, a scalar; a function of the weights and of the step's number alone."""
+
+    def sheet(self) -> Tensor:
+        """Rows of pictures (rows, n, 3, size, size) in [-1, 1] that show how far the model is."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ def training_still(number: int, size: int, seed: int) -> TrainingClip:
     return TrainingClip(still_image(_mix(number, seed), size)[None], 0, {})
 
 
+def training_first_frame(number: int, size: int, seed: int) -> TrainingClip:
+    """The picture that a scene starts from, as a clip of one frame."""
+    return TrainingClip(scene_clip(_mix(number, seed), 1, size, 0, 1), 0, {})
+
+
 def training_scene(number: int, size: int, num_frames: int, seed: int, speed: float = 1.0) -> TrainingClip:
     """A clip of a scene, with random motion strength and frame rate; it starts from its input.
 
@@ -103,9 +108,11 @@ def training_orbit(number: int, size: int, num_frames: int, seed: int) -> Traini
 def training_clip(
     data: str, number: int, size: int, config: ModelConfig, seed: int, speed: float = 1.0
 ) -> TrainingClip:
-    """The clip of this number of a kind of data: `stills`, `scenes` or `orbits`. Only scenes have a speed."""
+    """The clip of this number of a kind of `TrainingConfig.data`. Only scenes have a speed."""
     if data == "stills":
         return training_still(number, size, seed)
+    if data == "first_frames":
+        return training_first_frame(number, size, seed)
     if data == "scenes":
         return training_scene(number, size, config.num_frames, seed, speed)
     return training_orbit(number, size, config.num_frames, seed)

@@ -51,6 +51,10 @@ class Motion:
         """The motion as a layer at another depth shows it."""
         return Motion(self.pan_x * factor, self.pan_y * factor, self.zoom * factor, self.roll * factor)
 
+    def mirrored(self) -> Motion:
+        """The motion as a mirror beside the picture shows it."""
+        return Motion(-self.pan_x, self.pan_y, self.zoom, -self.roll)
+
     def mean_length(self) -> float:
         """How far it moves the picture per frame, in frame widths, on average over the first frame."""
         x, y = _grid(32)
