@@ -46,7 +46,8 @@ def test_measures_sv3d_tiny_from_the_command_line(tmp_path):
 def test_measures_and_draws_svd_tiny(tmp_path, capsys):
     checkpoint, output = random_checkpoint("svd_tiny", tmp_path), tmp_path / "svd_tiny.json"
     words = ["svd_tiny", f"--checkpoint={checkpoint}", f"--output={output}", "--num_steps=1", "--device=cpu"]
-    assert main([*words, "--num_pictures=1"]) == 0
+    # One picture alone may fool the flow estimator between two neighbouring strengths: the true clips gave 0.905.
+    assert main([*words, "--num_pictures=3"]) == 0
     scores = json.loads(output.read_text())["scores"]
     assert scores["true clips"]["bucket_correlation"] > 0.95
     assert scores["true clips"]["fps_correlation"] == pytest.approx(-1)
