@@ -266,7 +266,7 @@ def check_same_frames(limited: Path, free: Path) -> None:
 
 
 def data_of_libraries() -> int:
-    """What RLIMIT_DATA counts of a process that has only imported: torch for graphics cards takes 600 MB of it more."""
+    """What RLIMIT_DATA counts of a process that has only imported: torch for graphics cards takes 550 MB of it more."""
     code = "import sgm.pipeline, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
     command, project = [sys.executable, "-c", code], Path(__file__).parents[2]
     status = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
