@@ -104,7 +104,7 @@ def _describe(version: str) -> str:
 
 
 def _values(request: Request) -> str:
-    everything = vars(request) | vars(request.sampling)
+    everything = vars(request) | vars(request.sampling) | {"fps": request.fps_of(request.sampling)}
     return "".join(f"{name}: {everything[name]}\n" for name in PARAMETERS)
 
 

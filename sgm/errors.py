@@ -29,7 +29,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_out_of_room(error: BaseException) -> bool:
     """Whether an error says that nothing can be written any more: the disk or the quota is full, or it is read-only."""
-    return isinstance(error, OSError) and error.errno in NO_ROOM
+    return bool(error_numbers(error) & NO_ROOM)
+
+
+def error_numbers(error: BaseException) -> set[int | None]:
+    """The system's numbers of an OSError, or of that which a UserError tells of."""
+    return {reason.errno for reason in (error, error.__cause__) if isinstance(reason, OSError)}
 
 
 def in_one_line(error: Exception) -> str:

@@ -56,7 +56,7 @@ def read_request(kind: type[Parameters], words: Sequence[str], *leading: str, ad
 def run_command(words: Sequence[str] | None, help_text: str, work: Callable[[Sequence[str]], object]) -> int:
     """Print the help, or do the work that the words ask for; None stands for the words of this process.
 
-    Returns 0, or 2 for a user's mistake, told in a line on stderr.
+    Returns 0; 1 where the disk failed and 2 for a user's mistake, told in a line on stderr; 130 after Ctrl-C.
     """
     words = sys.argv[1:] if words is None else words
     if "-h" in words or "--help" in words:
@@ -67,6 +67,12 @@ def run_command(words: Sequence[str] | None, help_text: str, work: Callable[[Seq
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except OSError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by Ctrl-C\n")
+        return 130
     return 0
 
 

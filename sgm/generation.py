@@ -108,8 +108,10 @@ class FrameGenerator:
         solver = solver_of(parameters)
         track = partial(self.progress.track, "sampling")
         unet, guidance = self.model.unet, self.config.guidance
+        kind = (len(noise) // conditioning.num_clips, *noise.shape[2:])
         while True:
             try:
+                self.placement.use_for(kind)
                 with self.placement.at_work(unet):
                     in_turn = self.placement.mode.guidance_in_turn
                     return sample_latents(unet, conditioning, noise, guidance, solver, in_turn=in_turn, track=track)

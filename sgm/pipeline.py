@@ -68,7 +68,7 @@ def load(
     precision: str | None = None,
     fp8: str = "off",
     memory: str = "auto",
-    compiled: bool = False,
+    compile: bool = False,  # noqa: A002  # as on the command line
     progress: Progress | None = None,
 ) -> Pipeline:
     """A version of the model with its weights, ready to be called on images.
@@ -83,7 +83,7 @@ def load(
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
         fp8: "off", "weights" (the UNet's are kept in 8 bits), or "linears" (most of its products are of 8 bits, too).
         memory: "high", "low", "lowest" (see `sgm.memory.MEMORY_MODES`), or "auto", the first that there is room for.
-        compiled: whether the UNet's blocks are compiled, at their first call for each size.
+        compile: whether the UNet's blocks are compiled, at their first call for each size.
         progress: draws the bars; by default on stderr, where that is a terminal.
 
     Raises:
@@ -112,7 +112,7 @@ def load(
         if fp8 != "off":
             use_fp8(model.unet, linears=fp8 == "linears")
         placement = Placement(model, torch_device, memory)
-        if compiled:
+        if compile:
             compile_blocks(model.unet)
     return Pipeline(
         model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,9 @@ class Placement:
     """The places of a model's weights in a memory mode, which may be lowered while the model is in use."""
 
     def __init__(self, model: VideoModel, device: torch.device, mode: str):
-        self.model, self.device = model, device
+        self.model, self.device, self._first = model, device, mode
+        self._kind: Hashable = None
+        self._lowered: dict[Hashable, str] = {}
         self._take(mode)
 
     @property
@@ -38,10 +40,18 @@ class Placement:
         """Whether there is a lower mode."""
         return next_lower(self.name) is not None
 
+    def use_for(self, kind: Hashable) -> None:
+        """Takes the mode for clips that need memory alike: the first one, or where that was too high a lower one."""
+        self._kind = kind
+        name = self._lowered.get(kind, self._first)
+        if name != self.name:
+            self._take(name)
+
     def lower(self) -> None:
-        """Goes on in the next lower mode."""
+        """Goes on in the next lower mode, with this kind of clip."""
         following = next_lower(self.name)
         assert following is not None
+        self._lowered[self._kind] = following
         self._take(following)
 
     @contextmanager

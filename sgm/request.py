@@ -54,7 +54,7 @@ PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 class Request:
     """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
 
-    After construction `input_path`, `output_folder`, `fps` and `sampling` are resolved for the version; `asked` is the
+    After construction `input_path`, `output_folder` and `sampling` are resolved for the version; `asked` is the
     sampling as it was given. Raises UserError for anything that is wrong with the values; whether the files exist is
     for their readers to say.
     """
@@ -101,7 +101,7 @@ class Request:
         low=1,
         high=100,
     )
-    fps: float = parameter(
+    fps: float | None = parameter(
         None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
     )
     device: str | None = parameter(
@@ -216,7 +216,6 @@ class Request:
         defaults = {
             "input_path": PROJECT_FOLDER / "assets" / example,
             "output_folder": Path("outputs", self.version),
-            "fps": float(self.sampling.fps_id),
         }
         for name, value in defaults.items():
             if getattr(self, name) is None:
@@ -224,6 +223,10 @@ class Request:
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "asked", self.sampling)
         object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
+
+    def fps_of(self, sampling: SamplingParameters) -> float:
+        """Frames a second that a clip's video plays at: what was asked for, or else what the clip is made for."""
+        return float(sampling.fps_id) if self.fps is None else self.fps
 
 
 def _check_engine(request: Request) -> None:

@@ -205,6 +205,8 @@ def ignored_parameters(config: ModelConfig) -> dict[str, str]:
     if not config.takes_angles:
         reason = "only sv3d_p and sv3d_tiny take camera angles"
         ignored |= {"elevations_deg": reason, "azimuths_deg": reason}
+    if config.decoder == "image":
+        ignored["decode"] = "it decodes each frame by itself, so there are no seams"
     if config.family != "sv3d":
         ignored["image_frame_ratio"] = "only the sv3d versions cut out and frame an object"
     return ignored

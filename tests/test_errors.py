@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from sgm.errors import in_one_line, is_out_of_memory, is_out_of_room
+from sgm.errors import UserError, in_one_line, is_out_of_memory, is_out_of_room
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,7 @@ def test_nothing_can_be_written_where_the_disk_or_the_quota_is_full_or_it_is_rea
     full = {code for code in errno.errorcode if is_out_of_room(OSError(code, "x"))}
     assert full == {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
     assert not is_out_of_room(OSError("without a number"))
+    told = UserError("can't write")
+    told.__cause__ = OSError(errno.ENOSPC, "full")
+    assert is_out_of_room(told)
     assert not is_out_of_room(RuntimeError("No space left on device"))

@@ -211,7 +211,10 @@ def test_sampling_without_memory_goes_on_in_a_lower_mode(
         clip = frugal(subject(golden), **arguments(golden))
     finally:
         gc.enable()
+    smaller = arguments(golden) | {"num_frames": config.num_frames // 2, "elevations_deg": 10.0, "azimuths_deg": None}
+    small = frugal(subject(golden), **smaller)
     hook.remove()
+    assert small.record["memory"] == "high", "other clips are not slowed"
     assert len(tried) == 1
     assert not any(still_held), "the memory of the failed try is free without waiting for the collector"
     assert capsys.readouterr().err.count("once more with --memory low") == 1

@@ -111,6 +111,17 @@ def test_lowering(model: VideoModel) -> None:
     assert names == ["high", "low", "lowest"]
 
 
+def test_a_kind_of_clip_that_was_too_large_does_not_slow_the_others(model: VideoModel) -> None:
+    placed = Placement(model, CPU, "high")
+    names = []
+    for kind in ("small", "large", "small", "large"):
+        placed.use_for(kind)
+        if kind == "large" and placed.name == "high":
+            placed.lower()
+        names.append(placed.name)
+    assert names == ["high", "low", "high", "low"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no cuda")
 @pytest.mark.parametrize("mode", memory.MEMORY_MODES)
 def test_on_a_device_with_its_own_memory(model: VideoModel, mode: str) -> None:

@@ -48,8 +48,8 @@ def test_defaults_that_follow_the_version_or_another_parameter():
     request = make_request({"version": "sv3d_u", "fps_id": 9})
     assert request.input_path.name == "object.png"
     assert request.output_folder == Path("outputs/sv3d_u")
-    assert request.fps == 9.0
-    assert make_request({"fps_id": 9, "fps": 24}).fps == 24.0
+    assert request.fps_of(request.sampling) == 9.0
+    assert make_request({"fps_id": 9, "fps": 24}).fps_of(request.sampling) == 24.0
 
 
 def test_the_default_image_is_the_projects_whatever_the_current_folder(tmp_path, monkeypatch):
@@ -205,12 +205,14 @@ def test_what_each_version_ignores():
     motion = {"fps_id", "motion_bucket_id"}
     for version in RELEASES:
         ignored = set(ignored_parameters(load_config(version)))
-        if version.startswith("svd"):
+        if version.endswith("image_decoder"):
+            assert ignored == angles | {"image_frame_ratio", "decode"}, version
+        elif version.startswith("svd"):
             assert ignored == angles | {"image_frame_ratio"}, version
         elif version == "sv3d_u":
-            assert ignored == angles | motion
+            assert ignored == angles | motion | {"decode"}
         else:
-            assert ignored == motion, version
+            assert ignored == motion | {"decode"}, version
 
 
 def test_every_parameter_is_explained():

@@ -55,17 +55,25 @@ class Records:
 
 
 def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
-    """What two processes that want the same clip call it alike, before it is made.
+    """What two processes that want the same clip call it alike, before it is made, by whatever paths they have.
 
     Device and precision don't count, for a clip of either may do for both: two cards of a machine share a batch.
     """
     wanted = {
-        "item": {**asdict(item), "line": None},
+        "item": {**asdict(item), "line": None, "image_path": _content(item.image_path)},
         "model": asdict(request.model),
-        "checkpoint": checkpoint.path,
+        "checkpoint": checkpoint.describe()["sha256"],
         **{name: getattr(request, name) for name in ("fp8", "formats", "quality")},
     }
-    return hashlib.sha256(json.dumps(wanted, default=os.path.abspath).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+
+
+def _content(image_path: Path) -> str:
+    """What tells an image from others: its SHA-256, or its path where it can't be read, of which its turn will tell."""
+    try:
+        return file_sha256(image_path)
+    except OSError:
+        return str(image_path.absolute())
 
 
 def _records_by_name(folder: Path) -> dict[str, list[Path]]:
@@ -93,11 +101,10 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
     sampling = _with_size(item.sampling, request.model, (image["width"], image["height"]))
     if sampling is None or not _as_json(sampling).items() <= record["parameters"].items():
         return False
-    try:
-        image_sha256 = file_sha256(item.image_path)
-    except OSError:  # it has vanished, or can't be read: its turn will tell
-        return False
-    return image["sha256"] == image_sha256 and record["checkpoint"]["sha256"] == checkpoint.describe()["sha256"]
+    return (
+        image["sha256"] == _content(item.image_path)
+        and record["checkpoint"]["sha256"] == checkpoint.describe()["sha256"]
+    )
 
 
 def _has_formats(output: Mapping[str, Any], request: Request) -> bool:

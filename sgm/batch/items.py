@@ -9,6 +9,7 @@ pattern's fixed part or the file's folder, without suffix; an image from elsewhe
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ def _check_apart(folder: Path, request: Request) -> None:
 
 
 def _plain_items(images: Iterable[Path], base: Path, request: Request) -> list[Item]:
-    return [Item(path, _name_below(base, path), request.sampling, request.fps) for path in images]
+    return [Item(path, _name_below(base, path), request.sampling, request.fps_of(request.sampling)) for path in images]
 
 
 def _read_lines(request: Request, read: Callable[[str], Mapping[str, Any]]) -> list[Item]:
@@ -169,22 +170,22 @@ def _make_item(given: Mapping[str, Any], line: int, request: Request) -> tuple[I
         name = _name_below(folder, image_path)
     of_sampling = {key: value for key, value in values.items() if key in OF_SAMPLING}
     sampling = replace(request.asked, **of_sampling).resolved_for(request.model)
-    item = Item(image_path, name, sampling, values.get("fps") or _fps(sampling, request), line)
+    item = Item(image_path, name, sampling, values.get("fps") or request.fps_of(sampling), line)
     item.folder(request.output_folder)
     return item, "output_name" in values
 
 
-def _fps(sampling: SamplingParameters, request: Request) -> float:
-    """As on the command line, videos play at fps_id where nothing else is said."""
-    return float(sampling.fps_id) if request.fps == request.sampling.fps_id else request.fps
-
-
 def _name_below(base: Path, path: Path) -> str:
-    """An image's path below a folder without its suffix; its file's name alone where it lies elsewhere, or hidden."""
+    """An image's path below a folder without its suffix; its file's name alone where it lies elsewhere, or hidden.
+
+    A name too long for a clip's files is cut.
+    """
     folders: tuple[str, ...] = path.relative_to(base).parts[:-1] if path.is_relative_to(base) else ()
     if any(part.startswith(".") for part in folders):  # .. is among these
         folders = ()
     stem = path.stem.replace("\\", "_")
+    while len(os.fsencode(stem)) > MAX_PART_BYTES:
+        stem = stem[:-1]
     check_name(stem)
     return "/".join((*folders, stem))
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from PIL import Image
 
 from ..checkpoint.files import Checkpoint
-from ..errors import in_one_line, is_out_of_memory, is_out_of_room
+from ..errors import error_numbers, in_one_line, is_out_of_memory, is_out_of_room
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
 from ..outputs.publishing import workplace
@@ -77,7 +77,7 @@ def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) 
         precision=request.precision,
         fp8=request.fp8,
         memory=request.memory,
-        compiled=request.compile,
+        compile=request.compile,
         progress=progress,
     )
     if request.device is None and pipeline.device.type != "cuda":
@@ -168,8 +168,13 @@ class _Job:
     def begin(self, pipeline: Pipeline, request: Request, checkpoint: Checkpoint) -> None:
         """Claim it, and fit its image where the clip is still to be made."""
         folder = self.item.folder(request.output_folder)
-        make_output_folder(folder)
-        self.aside = self.claim.enter_context(workplace(folder, claim_key(self.item, request, checkpoint)))
+        key = claim_key(self.item, request, checkpoint)
+
+        def claim() -> Path | None:
+            make_output_folder(folder)
+            return self.claim.enter_context(workplace(folder, key))
+
+        self.aside = _trying_twice(claim, pipeline)
         if self.aside is not None:
             self.was_there = Records(request, checkpoint).find(self.item)
             if self.was_there is None:
@@ -260,6 +265,4 @@ def _trying_twice(work: Callable[[], T], pipeline: Pipeline) -> T:
 
 
 def _may_pass(error: Exception) -> bool:
-    reasons = (error, error.__cause__)  # a UserError may tell of an OSError
-    transient = any(isinstance(reason, OSError) and reason.errno in TRANSIENT for reason in reasons)
-    return transient or is_out_of_memory(error)
+    return bool(error_numbers(error) & TRANSIENT) or is_out_of_memory(error)

@@ -67,26 +67,30 @@ def make_on_ray(
 ) -> Generator[Outcome]:
     """Make the items on the cluster of the request, or on one of this machine alone; outcomes in the order they come.
 
-    What another run is making comes last, and is made here if it isn't done by then. Raises UserError where the cluster
-    can't be joined or has no room for a worker, and what a worker says that can't load the model.
+    What another run is making comes last, and is made here if it isn't done by then. A machine that can't load the
+    model is left out; where none is left, what it said is raised, and UserError where the cluster can't be joined or
+    has no room for a worker.
     """
     checkpoint = replace(checkpoint, path=checkpoint.path.absolute())
     try:
         with _cluster(request):
-            workers = _plan_workers(request, len(items))
-            each = f"cores: {workers.cpus}, graphics cards: {workers.gpus:g}"
-            progress.say(f"starting workers: {workers.count}, each with {each}")
-            left = items
+            left, left_out = items, dict[str, Exception]()
             while left:
-                busy = []
+                workers = _plan_workers(request, len(left), left_out)
+                each = f"cores: {workers.cpus}, graphics cards: {workers.gpus:g}"
+                progress.say(f"starting workers: {workers.count}, each with {each}")
+                back = []
                 with closing(_send(left, workers, request, checkpoint)) as tasks:
                     for task in tasks:
-                        if task.error is not None:
-                            raise task.error
-                        busy += [item for item, outcome in zip(task.items, task.outcomes, strict=True) if not outcome]
+                        back.append(task)
                         yield from filter(None, task.outcomes)
-                left = busy
-                if left:
+                useful = {task.machine for task in back if task.error is None}
+                unable = {task.machine: task.error for task in back if task.error and task.machine not in useful}
+                for error in unable.values():
+                    progress.say(f"a machine is left out from here on: {in_one_line(error)}")
+                left_out |= unable
+                left = [item for task in back for item in task.unmade]
+                if left and all(task.error is None for task in back):
                     progress.say(f"another run is making what is left here ({len(left)}): waiting for it")
                     _wait_for_any(left, request, checkpoint)
     finally:  # the workers are gone: what those that died or were stopped had begun is nobody's
@@ -96,21 +100,33 @@ def make_on_ray(
 
 @dataclass(frozen=True)
 class _Workers:
-    """How many workers there are, how many cores and graphics cards each has, and its device."""
+    """How many workers there are, how many cores and graphics cards each has, its device, and machines without any."""
 
     count: int
     cpus: int
     gpus: float
     device: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Items for a worker; once it is back, what came of each (None is what another run is making), or one error."""
+    """Items for a worker; once it is back, what came of each (None is what another run is making), or one error.
+
+    machine: Ray's name of that which it was done on.
+    """
 
     items: Sequence[Item]
     outcomes: Sequence[Outcome | None] = ()
     error: Exception | None = None
+    machine: str = ""
+
+    @property
+    def unmade(self) -> list[Item]:
+        """The items without an outcome."""
+        if self.error is not None:
+            return list(self.items)
+        return [item for item, outcome in zip(self.items, self.outcomes, strict=True) if outcome is None]
 
 
 class _Worker:
@@ -119,15 +135,21 @@ class _Worker:
     def __init__(self, request: Request, checkpoint: Checkpoint, workers: _Workers, attempts: Any):
         self._request, self._checkpoint, self._kind, self._attempts = request, checkpoint, workers, attempts
         self._pipeline: Pipeline | None = None
+        self._error: Exception | None = None
 
     def __call__(self, row: Mapping[str, _Task]) -> dict[str, _Task]:
-        """The task done. It is the driver who ends the run where the model can't be loaded."""
-        task = row["task"]
+        """The task done, or given back by a worker that can't load the model."""
+        import ray
+
+        task = replace(row["task"], machine=ray.get_runtime_context().get_node_id())
+        if self._error is not None:
+            return {"task": replace(task, error=self._error)}
         try:
             pipeline = self._load()
         except Exception as error:
             kind = UserError if isinstance(error, UserError) else RuntimeError
-            return {"task": replace(task, error=kind(f"on {socket.gethostname()}: {in_one_line(error)}"))}
+            self._error = kind(f"on {socket.gethostname()}: {in_one_line(error)}")
+            return {"task": replace(task, error=self._error)}
         outcomes = dict(self._make(pipeline, task.items))
         return {"task": replace(task, outcomes=[outcomes[item] for item in task.items])}
 
@@ -193,6 +215,7 @@ def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint
         fn_constructor_args=(request, checkpoint, workers, attempts),
         num_cpus=workers.cpus,
         num_gpus=workers.gpus,
+        label_selector={"ray.io/node-id": f"!in({', '.join(workers.left_out)})"} if workers.left_out else None,
         compute=ray.data.ActorPoolStrategy(size=min(workers.count, len(tasks)), max_tasks_in_flight_per_actor=1),
     )
     yield from (row["task"] for row in done.iter_rows())
@@ -243,17 +266,22 @@ def _hushed() -> Iterator[None]:
         os.close(kept)
 
 
-def _plan_workers(request: Request, num_items: int) -> _Workers:
-    """As many workers as the cluster has room for, and items. Raises UserError where there is room for none."""
+def _plan_workers(request: Request, num_items: int, left_out: Mapping[str, Exception]) -> _Workers:
+    """As many workers as the cluster has room for, and items.
+
+    left_out: machines that are not used, and why. Raises UserError where there is room for none, or one such reason.
+    """
     import ray
 
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores = [int(machine.get("CPU", 0)) for machine in machines]
-    cards = [machine.get("GPU", 0.0) for machine in machines]
+    alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     kind = kind_of_device(request.device)
     gpus = request.gpus_per_worker
     if gpus is None:
-        gpus = 1.0 if kind == "cuda" or (kind is None and any(cards)) else 0.0
+        has_cards = any(machine.get("GPU") for machine in alive.values())
+        gpus = 1.0 if kind == "cuda" or (kind is None and has_cards) else 0.0
+    machines = [machine for name, machine in alive.items() if name not in left_out]
+    cores = [int(machine.get("CPU", 0)) for machine in machines]
+    cards = [machine.get("GPU", 0.0) for machine in machines]
     if kind == "cuda" and not gpus:
         raise UserError("device cuda needs graphics cards: give another gpus_per_worker than 0")
     cpus = request.cpus_per_worker or (1 if gpus else min(filter(None, cores), default=1))
@@ -262,12 +290,14 @@ def _plan_workers(request: Request, num_items: int) -> _Workers:
         for own_cores, own_cards in zip(cores, cards, strict=True)
     ]
     if not any(room):
+        for reason in left_out.values():
+            raise reason
         raise UserError(
             f"no machine of the cluster has room for a worker with {cpus} cores and {gpus:g} graphics cards"
             f" (they have {cores} and {cards}): give other --cpus_per_worker and --gpus_per_worker"
         )
     device = request.device or ("cuda" if gpus else "cpu")  # said, for Ray doesn't hide the cards of others everywhere
-    return _Workers(min(sum(room), num_items), cpus, gpus, device)
+    return _Workers(min(sum(room), num_items), cpus, gpus, device, tuple(left_out))
 
 
 def _check_answers(address: str) -> None:

@@ -21,7 +21,7 @@ from ..outputs.whole_file import write_whole
 from ..progress import Progress
 from ..request import Request
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
-from .done import Records
+from .done import Records, claim_key
 from .items import Item
 from .make import Outcome, load_pipeline, make_items
 from .report import check_report_is_ours, clip_line, summary, write_report
@@ -40,11 +40,13 @@ def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, m
     check_report_is_ours(request.output_folder)
     check_contact_sheet_is_ours(request.output_folder)
     folders = sorted({item.folder(request.output_folder) for item in items})
-    for folder in folders:
-        clear_leftovers(folder)
+    cut_off = set().union(*map(clear_leftovers, folders))
     pages = _Pages(items, request, progress)
     try:
-        if missing := _missing(items, request, checkpoint, pages):
+        missing = _missing(items, request, checkpoint, pages)
+        if cut_off:  # an image that kills its process must not come first each time
+            missing.sort(key=lambda item: claim_key(item, request, checkpoint) in cut_off)
+        if missing:
             try:
                 _make_all(missing, make, pages)
             except BaseException:  # Ctrl-C may come while a workplace is cleared, or before the last clip is told of

@@ -60,7 +60,7 @@ def run_benchmark(request: BenchmarkRequest) -> str:
                 precision=precision,
                 fp8=fp8,
                 memory=memory,
-                compiled=compiled,
+                compile=compiled,
                 progress=Progress(quiet=True),
             )
             sides = (parameters[preset].height or config.height, parameters[preset].width or config.width)

@@ -127,7 +127,7 @@ def telling_of_bad_files(path: Path) -> Iterator[None]:
     """Turns what reading a broken file raises into a UserError of one line."""
     try:
         yield
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
+    except (SafetensorError, pickle.UnpicklingError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path} is not a readable checkpoint ({printable(reason)}); fetch the file again, or give another with"
@@ -145,8 +145,13 @@ def _check_archive(path: Path) -> None:
     """Refuses an archive that isn't as torch.save writes it, which compresses nothing and holds each member once."""
     if not zipfile.is_zipfile(path):
         raise pickle.UnpicklingError("it is cut short, or not what torch.save has written since version 1.6")
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except OSError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
     if len({member.filename for member in members}) < len(members):
         raise pickle.UnpicklingError("it holds two members of one name")
     if sum(member.file_size for member in members) > path.stat().st_size:
@@ -161,13 +166,18 @@ def _plain_state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:  # its own words explain how to run the file's code
         raise pickle.UnpicklingError("it holds more than plain tensors") from error
-    except Exception as error:  # a made-up file may make torch fail in any way
-        reason = (str(error).splitlines() or [""])[0]
-        raise pickle.UnpicklingError(f"it is broken: {type(error).__name__} {reason[:200]}") from error
+    except Exception as error:
+        raise _broken(error) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise pickle.UnpicklingError("it holds no tensors by name")
     return state
+
+
+def _broken(error: Exception) -> pickle.UnpicklingError:
+    """What to tell of a file that is made up so that it makes a library fail, in any way there is."""
+    reason = (str(error).splitlines() or [""])[0]
+    return pickle.UnpicklingError(f"it is broken: {type(error).__name__} {reason[:200]}")
 
 
 def _is_plain(tensor: Tensor) -> bool:

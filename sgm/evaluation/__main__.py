@@ -93,7 +93,7 @@ class EvaluationRequest:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
+    """Do what the words of the command line ask for; returns the exit code of `run_command`."""
     return run_command(words, help_text(), lambda words: run(parse(words)))
 
 

@@ -50,7 +50,8 @@ def images_like(pattern: Path, *, leave_out: Path | None = None) -> list[Path]:
     Hidden files and what is in the folder `leave_out` don't count. Raises UserError where nothing fits.
     """
     avoided = leave_out.resolve() if leave_out else None
-    found = map(Path, glob.glob(str(pattern), recursive=True))  # noqa: PTH207  # Path.glob wants a base
+    # Patterns with more than one ** find a path in more than one way.
+    found = set(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207  # Path.glob wants a base
     images = sorted(path for path in found if _is_visible_image(path) and not _is_within(path, avoided))
     if not images:
         raise UserError(f"nothing fits the pattern {pattern}: it must match images that end in one of {ALLOWED}")

@@ -135,8 +135,8 @@ def fit_size(
         return width, height
 
     budget = math.prod(trained_size)
-    divisible = all(side % multiple == 0 for side in image_size)
-    if width is None and height is None and divisible and math.prod(image_size) <= budget:
+    allowed = all(side % multiple == 0 and side <= MAX_OUTPUT_SIDE for side in image_size)
+    if width is None and height is None and allowed and math.prod(image_size) <= budget:
         return image_size
 
     if max(image_size) > MAX_ASPECT * min(image_size):

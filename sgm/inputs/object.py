@@ -74,7 +74,12 @@ def frame_object(image: Image.Image, size: int, image_frame_ratio: float | None 
 
 def _canvas_side(object_size: tuple[int, int], image_height: int, image_frame_ratio: float | None) -> int:
     if image_frame_ratio is None:
-        return max(image_height, object_size[0])
+        own_side = max(image_height, object_size[0])
+        if own_side > MAX_CANVAS_SIDE:
+            raise UserError(
+                f"the image is too large: orbits take up to {MAX_CANVAS_SIDE} pixels a side, not {own_side}"
+            )
+        return own_side
     if not (math.isfinite(image_frame_ratio) and image_frame_ratio > 0):
         raise UserError(f"image_frame_ratio {image_frame_ratio} won't do: it must be above 0, such as 0.8")
     side = max(object_size) / image_frame_ratio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,11 +40,12 @@ def make_output_folder(folder: Path) -> None:
     """Make the folder for outputs where it isn't there yet; UserError where it can't be made or written in."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:  # a file is in the way, it is someone else's, a disk that is read-only or full, a name too long
-        writable = False
-    if not writable:
-        raise UserError(f"can't write in output_folder {folder}: give a folder that is yours to write in")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:  # a file is in the way, it is someone else's, a full or read-only disk, a name too long
+        raise UserError(
+            f"can't write in output_folder {folder} ({error.strerror}): give a folder that is yours to write in"
+        ) from error
 
 
 def save_clip(

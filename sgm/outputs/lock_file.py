@@ -7,7 +7,7 @@ Lustre mounted with `-o flock`, CephFS and GPFS do.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,7 +24,8 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)  # still held: who opened it meanwhile finds out in _acquire
+        with suppress(OSError):  # a shared folder may fail for a moment; a lock file that stays is the next holder's
+            path.unlink()  # still held: who opened it meanwhile finds out in _acquire
         os.close(descriptor)
 
 

@@ -44,12 +44,19 @@ def workplace(folder: Path, key: str) -> Iterator[Path | None]:
             claim.close()
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Settle every workplace in the folder whose process has died; those of living processes are left alone."""
+def clear_leftovers(folder: Path) -> set[str]:
+    """Settle every workplace in the folder whose process has died; those of living processes are left alone.
+
+    Returns the keys of those that were settled.
+    """
+    settled = set()
     found = {path.name.removesuffix(LOCK).removeprefix(CLAIM) for path in folder.glob(f"{CLAIM}*")}
     for key in sorted(found):
-        with workplace(folder, key):
-            pass
+        was_begun = (folder / f"{CLAIM}{key}").exists()
+        with workplace(folder, key) as aside:
+            if was_begun and aside is not None:
+                settled.add(key)
+    return settled
 
 
 def part_path(aside: Path, suffix: str) -> Path:

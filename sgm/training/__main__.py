@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ..config import load_config
+from ..devices import choose_device
 from ..errors import UserError
 from ..flags import help_of, read_request, run_command
 from ..models.clip import CLIPImageTower
@@ -54,7 +55,7 @@ class TrainingRequest:
         default_text="outputs/training/CONFIG_FILE's name",
     )
     device: str | None = parameter(
-        None, DEVICE, "What to compute on.", default_text="cuda where there is one, else cpu"
+        None, DEVICE, "What to compute on.", default_text="cuda where there is one, else mps or cpu"
     )
     steps: int | None = parameter(
         None, WHOLE, "The number of the last step.", low=1, high=10**9, default_text="the configuration's"
@@ -100,9 +101,9 @@ def train(request: TrainingRequest) -> None:
     config = load_training_config(request.config_file)
     if request.steps is not None:
         config = replace(config, steps=request.steps)
+    where = choose_device(request.device)
     folder = request.output_folder
     folder.mkdir(parents=True, exist_ok=True)
-    where = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     model = build_model(config).to(where)
     identity = run_identity(config)
@@ -141,7 +142,7 @@ def save_weights(model: VideoModel, path: Path) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for. Returns 0, or 2 for a user's mistake, told in a line on stderr."""
+    """Do what the words of the command line ask for; returns the exit code of `run_command`."""
     advice = "write --NAME VALUE, as in --steps 300"
     return run_command(
         words,

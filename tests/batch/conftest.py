@@ -68,9 +68,10 @@ def mounted():
 def run_here(out):
     """A function that runs sample.py's work in this process on an input path, small; returns the exit code."""
 
-    def run_it(input_path: Path, *words: str | Path, device: str = "cpu") -> int:
+    def run_it(input_path: Path, *words: str | Path, device: str | None = "cpu") -> int:
         files = ["--input_path", input_path, "--output_folder", out]
-        return run(sample, [str(word) for word in (*files, *SMALL, "--device", device, *words)])
+        on = ["--device", device] if device else []
+        return run(sample, [str(word) for word in (*files, *SMALL, *on, *words)])
 
     return run_it
 

@@ -159,3 +159,23 @@ def test_the_same_clip_has_one_key_and_others_have_others(folder):
     assert key() == key() == key(verbose=True)
     assert key() == key(device="cuda:0") == key(device="cuda:1", precision="fp16"), "cards share a batch"
     assert len({key(), key(seed=1), key(fps=9), key(formats="gif"), key(quality=3)}) == 5
+
+
+def test_the_same_clip_has_one_key_by_whatever_paths(folder):
+    def key(images, checkpoint):
+        request = make_request({"input_path": images, "output_folder": folder / "out", **GIVEN})
+        return claim_key(plan_items(request, print)[0], request, find_checkpoint("svd_tiny", checkpoint))
+
+    weights = find_checkpoint("svd_tiny", None).path
+    (folder / "linked").symlink_to(folder / "in")
+    (folder / "linked.safetensors").symlink_to(weights.absolute())
+    shutil.copytree(folder / "in", folder / "copied")
+    keys = {
+        key(folder / images, path)
+        for images in ("in", "linked", "copied")
+        for path in (weights, folder / "linked.safetensors")
+    }
+    assert len(keys) == 1
+    (folder / "copied" / "photo.png").write_bytes(b"another")
+    (folder / "other.safetensors").write_bytes(b"others")
+    assert len({*keys, key(folder / "copied", weights), key(folder / "in", folder / "other.safetensors")}) == 3

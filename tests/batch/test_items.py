@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,19 @@ def test_a_line_sets_what_it_likes(images, out):
     assert (third.sampling.width, third.sampling.height) == (64, 32)
     assert (fourth.sampling.cond_aug, fourth.sampling.num_frames, fourth.name) == (0.02, 3, "c")
     assert [item.fps for item in plan(path, out, fps=24)] == [24.0, 12.5, 24.0, 24.0]
+
+
+def test_videos_play_at_the_rate_asked_for_whatever_a_line_says_of_motion(images, out):
+    path = write_lines(images / "list.jsonl", {"input_path": "a.png", "fps_id": 12}, {"input_path": "b.png"})
+    assert [item.fps for item in plan(path, out, fps=6)] == [6.0, 6.0]
+    assert [item.fps for item in plan(path, out)] == [12.0, 6.0]
+
+
+def test_a_name_too_long_for_a_clips_files_is_cut(images, out, make_image):
+    for name in ("n" * 250, "\u00e9" * 124, os.fsdecode(b"\xff" * 250)):
+        make_image(images / f"{name}.png")
+    names = [item.name for item in plan(images, out)]
+    assert sorted(len(os.fsencode(name)) for name in names) == [1, 1, 1, 200, 200, 200]
 
 
 def test_lines_of_orbits_are_resolved_for_the_version(images, out):

@@ -24,6 +24,13 @@ from sgm.outputs.publishing import workplace
 
 WORDS = ["--engine", "ray", "--cpus_per_worker", "1"]
 MANY = 8
+# Of a machine whose share with the weights is gone: what its Python runs first.
+STALE = """
+import safetensors
+def stale(*_, **__):
+    raise OSError(116, "Stale file handle")
+safetensors.safe_open = stale
+"""
 NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
@@ -188,6 +195,10 @@ def test_what_does_not_go_with_an_engine_is_told(images, out, run_here, capsys):
 GPU_BOX, CPU_BOX, HEAD = {"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0}, {"memory": 1.0}
 
 
+def nodes(*machines: dict[str, float]) -> list[dict]:
+    return [{"NodeID": f"node{number}", "Alive": True, "Resources": own} for number, own in enumerate(machines)]
+
+
 @pytest.mark.parametrize(
     ("words", "machines", "planned"),
     [
@@ -203,19 +214,29 @@ GPU_BOX, CPU_BOX, HEAD = {"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0}, {"memory": 1.0
     ],
 )
 def test_a_cluster_has_as_many_workers_as_it_has_room_for(monkeypatch, images, words, machines, planned):
-    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": machine} for machine in machines])
+    monkeypatch.setattr("ray.nodes", lambda: nodes(*machines))
     request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
-    workers = ray_engine._plan_workers(request, num_items=100)
+    workers = ray_engine._plan_workers(request, 100, left_out={})
     assert (workers.count, workers.cpus, workers.gpus, workers.device) == planned
-    assert ray_engine._plan_workers(request, num_items=1).count == 1
+    assert ray_engine._plan_workers(request, 1, left_out={}).count == 1
+
+
+def test_a_cluster_without_the_machines_left_out(monkeypatch, images):
+    monkeypatch.setattr("ray.nodes", lambda: nodes(GPU_BOX, GPU_BOX, CPU_BOX))
+    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
+    reasons = {"node0": UserError("on node0: no driver"), "node1": UserError("on node1: stale")}
+    workers = ray_engine._plan_workers(request, 100, {"node0": reasons["node0"]})
+    assert (workers.count, workers.device, workers.left_out) == (2, "cuda", ("node0",))
+    with pytest.raises(UserError, match="on node0: no driver"):  # nothing is made on a processor unasked
+        ray_engine._plan_workers(request, 100, reasons)
 
 
 @pytest.mark.parametrize("words", ["--cpus_per_worker 17", "--device cuda", "--device cuda --gpus_per_worker 0"])
 def test_a_cluster_without_room_is_told(monkeypatch, images, words):
-    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": CPU_BOX}])
+    monkeypatch.setattr("ray.nodes", lambda: nodes(CPU_BOX))
     request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
     with pytest.raises(UserError, match=r"give (other|another)"):
-        ray_engine._plan_workers(request, num_items=100)
+        ray_engine._plan_workers(request, 100, left_out={})
 
 
 @pytest.mark.parametrize(("gpus", "device", "shares"), [(0.4, "cuda", [0.4]), (1.0, "cuda", []), (0.4, "cpu", [])])
@@ -390,6 +411,21 @@ def test_a_full_disk_ends_the_run_with_what_is_left_listed(many, out, start, mou
         assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 1, "left": MANY - made - 1}
         assert said[1].splitlines()[-1].startswith("error: ended early, for the rest would fail too: ")
         assert hidden_in(out) == []
+
+
+@pytest.mark.slow
+def test_a_machine_that_cannot_load_the_model_is_left_out(cluster, many, out, start, tmp_path):
+    (tmp_path / "troubled").mkdir()
+    (tmp_path / "troubled" / "sitecustomize.py").write_text(STALE)
+    cluster.remove_node(cluster.second)
+    cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(tmp_path / "troubled")})
+    process = start(many, *WORDS, "--ray_address", cluster.address)
+    said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert all_are_made_once(out)
+    assert said[1].count("a machine is left out from here on: on ") == 1
+    assert "Stale file handle" in said[1]
+    assert hidden_in(out) == []
 
 
 @pytest.mark.slow

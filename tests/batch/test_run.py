@@ -17,9 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
+from sgm import pipeline
 from sgm.batch import make, run
 from sgm.batch.done import Records
-from sgm.devices import keep_to_share
+from sgm.devices import choose_device, keep_to_share
 from sgm.outputs.video import read_video
 from sgm.pipeline import Pipeline
 
@@ -106,6 +107,16 @@ def test_the_contact_sheet_keeps_the_plans_order(images, out, run_here):
     assert run_here(images / "[bc].png") == 0
     assert run_here(images) == 0, "a is made last"
     assert re.findall(r'src="(\w+).mp4"', (out / "index.html").read_text()) == ["a", "b", "c"]
+
+
+def test_a_folder_loads_the_model_once_and_says_on_what(images, out, run_here, monkeypatch, capsys):
+    load, loaded = pipeline.load, []
+    monkeypatch.setattr(pipeline, "load", lambda *args, **more: loaded.append(args) or load(*args, **more))
+    assert run_here(images, device=None) == 0
+    assert len(loaded) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "computing on" in line]
+    there = choose_device(None).type
+    assert said == ([] if there == "cuda" else [f"no CUDA device was found: computing on {there} in fp32"])
 
 
 def test_a_list_makes_what_its_lines_say(images, out, run_here, no_loading):
@@ -391,8 +402,9 @@ def test_a_bug_is_recorded_with_its_kind_and_not_tried_again(images, out, run_he
 
 def test_a_moments_trouble_of_the_file_system_is_tried_once_more(images, out, run_here, failing, monkeypatch):
     failing([])
-    read, save = make.read_image, make.save_clip
-    troubles = {"read": [OSError(errno.ESTALE, "Stale file handle")], "save": [OSError(errno.EIO, "I/O error")] * 3}
+    read, save, claim = make.read_image, make.save_clip, make.workplace
+    stale = OSError(errno.ESTALE, "Stale file handle")
+    troubles = {"read": [stale], "save": [OSError(errno.EIO, "I/O error")] * 3, "claim": [stale]}
 
     def troubled(work, kind):
         def work_or_fail(*args):
@@ -404,7 +416,9 @@ def test_a_moments_trouble_of_the_file_system_is_tried_once_more(images, out, ru
 
     monkeypatch.setattr(make, "read_image", troubled(read, "read"))
     monkeypatch.setattr(make, "save_clip", troubled(save, "save"))
+    monkeypatch.setattr(make, "workplace", troubled(claim, "claim"))
     assert run_here(images) == 1
+    assert not any(troubles.values())
     assert statuses(out) == {"a": "failed", "b": "made", "c": "made"}
     assert hidden_in(out) == []
 
@@ -446,6 +460,16 @@ def test_a_full_quota_or_a_disk_that_turned_read_only_ends_the_run(images, out, 
     assert run_here(images) == 1
     assert len(calls) == 2
     assert statuses(out) == {"a": "made", "b": "failed", "c": "left"}
+
+
+def test_a_disk_too_full_for_a_subfolder_ends_the_run(tmp_path, out, make_image, run_here, mounted, capsys):
+    for name in "ab":
+        make_image(tmp_path / "in" / "sub" / f"{name}.png")
+    with mounted(out, "size=1m,nr_inodes=1"):
+        assert run_here(tmp_path / "in", "--recursive") == 1
+    said = capsys.readouterr().err
+    assert said.count("failed (") == 1
+    assert re.search(r"ended early, .*: can't write in output_folder .*sub \(No space left on device\)", said)
 
 
 def test_what_was_made_beside_the_last_failure_is_told_of(images, out, run_here, monkeypatch):
@@ -573,6 +597,17 @@ def test_a_killed_run_is_completed_by_the_next(tmp_path, out, make_image, start,
         path: content for path, content in before.items() if ".claim-" not in str(path)
     }
     assert hidden_in(out) == []
+
+
+def test_what_was_begun_when_a_run_was_killed_comes_last(images, out, start, run_here, capsys):
+    lines = [{"input_path": f"{name}.png", "num_steps": 100} for name in "abc"]
+    (images / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    process = start(images / "list.jsonl")
+    wait_for(lambda: [path for path in out.glob(".claim-*") if path.is_dir()])
+    process.kill()
+    process.communicate()
+    assert run_here(images / "list.jsonl") == 0
+    assert [Path(line.split(":")[0]).stem for line in capsys.readouterr().out.splitlines()] == ["b", "c", "a"]
 
 
 def test_two_runs_at_once_share_the_work(tmp_path, out, make_image, start):

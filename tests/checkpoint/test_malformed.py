@@ -108,6 +108,13 @@ def endless() -> list[Any]:
     return content
 
 
+def with_wrong_bytes(content: bytes, mark: bytes, offset: int, wrong: bytes) -> bytes:
+    """The content with other bytes at an offset from each mark."""
+    parts = content.split(mark)
+    changed = [part[: offset - len(mark)] + wrong + part[offset - len(mark) + len(wrong) :] for part in parts[1:]]
+    return mark.join([parts[0], *changed])
+
+
 STATE = {"a.weight": torch.zeros(4, 4), "b.bias": torch.zeros(4)}
 PICKLE = pickled({"state_dict": STATE})
 PICKLES = {
@@ -136,6 +143,10 @@ PICKLES = {
         ("a/data.pkl", b"\x80\x02}."), ("a/data/0", b"\0" * 300_000_000), compression=zipfile.ZIP_DEFLATED
     ),
     "members of one name": archive(("a/data.pkl", b"\x80\x02."), ("b/data.pkl", b"\x80\x02.")).replace(b"b/", b"a/"),
+    "a name that is no Unicode": archive(("\N{LATIN SMALL LETTER E WITH ACUTE}", b"")).replace(
+        b"\xc3\xa9", b"\xff\xfe"
+    ),
+    "a format of the future": with_wrong_bytes(archive(("a/data.pkl", b"\x80\x02.")), b"PK\x01\x02", 6, b"\x63"),
     "a pickle of garbage": archive(("a/data.pkl", b"\x80\x02" + bytes(range(256))), ("a/version", b"3")),
     "long instructions": archive(("a/data.pkl", b"\x80\x02" + b"N0" * 40_000_000 + b"."), ("a/version", b"3")),
 }

@@ -38,6 +38,7 @@ def test_subfolders_are_taken_but_for_hidden_ones_outputs_and_links(tmp_path):
         ("*.png", ["a.png", "b.png"]),
         ("shot?/x.*", ["shot1/x.jpg", "shot2/x.png"]),
         ("**/x.*", ["shot1/deep/x.png", "shot1/x.jpg", "shot2/x.png"]),
+        ("**/**/x.*", ["shot1/deep/x.png", "shot1/x.jpg", "shot2/x.png"]),
         ("[ab].png", ["a.png", "b.png"]),
         ("out/*", None),
         ("*.txt", None),

@@ -330,6 +330,8 @@ def test_ribbons_need_sides_of_the_users_own():
         fit_size((5000, 100), WIDE, 64)
     assert fit_size((5000, 100), WIDE, 64, width=1024, height=256) == (1024, 256)
     assert fit_size((100, 800), WIDE, 64) == (256, 2048)
+    with pytest.raises(UserError, match="8192x64 pixels, longer than 8:1"):
+        fit_size((8192, 64), WIDE, 64)
 
 
 # ---- fit_image

@@ -120,6 +120,12 @@ def test_ratios_that_make_no_square_are_refused(ratio):
         frame_object(block((64, 64), (0, 0, 32, 32)), 64, ratio)
 
 
+def test_an_absurdly_long_object_is_refused():
+    long = Image.new("RGBA", (40000, 16), (255, 0, 0, 128))
+    with pytest.raises(UserError, match="up to 16384 pixels a side, not 40000"):
+        frame_object(long, 64)
+
+
 def test_a_huge_ratio_still_shows_something():
     assert (np.asarray(frame_object(block((64, 64), (0, 0, 32, 32)), 8, 1e6)) == (200, 30, 60)).all()
 

@@ -1,7 +1,9 @@
 """Locks between real processes: one holder at a time, freed by any death, no file left, no lock on a removed file."""
 
+import errno
 import multiprocessing
 import os
+import pathlib
 import signal
 import time
 
@@ -40,6 +42,19 @@ def test_it_is_freed_and_removed_after_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with locked(tmp_path / "lock", wait=False) as ours:
         assert ours
+
+
+def test_it_is_freed_though_its_file_cannot_be_removed(tmp_path, monkeypatch):
+    def stale(path, **_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as troubled:
+        troubled.setattr(pathlib.Path, "unlink", stale)
+        with locked(tmp_path / "lock", wait=True):
+            pass
+    with locked(tmp_path / "lock", wait=False) as ours:
+        assert ours
+    assert list(tmp_path.iterdir()) == []
 
 
 def _count(folder, start):

@@ -42,6 +42,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda")
+def test_a_device_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([CONFIG, "--device", "cuda", f"--output_folder={tmp_path / 'out'}"]) == 2
+    assert "this machine has" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [(KeyboardInterrupt(), 130, "stopped by Ctrl-C\n"), (OSError(28, "No space left"), 1, "No space left")],
+)
+def test_what_ends_a_training_is_one_line(
+    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(request: TrainingRequest) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "train", fail)
+    assert main([CONFIG]) == code
+    assert told in capsys.readouterr().err
+
+
 def test_words_become_a_request() -> None:
     request = read_request(TrainingRequest, [CONFIG, "--steps=300", "--device", "cpu"], "config_file", advice="")
     assert request == TrainingRequest(Path(CONFIG), Path("outputs/training/svd_tiny"), "cpu", 300)
