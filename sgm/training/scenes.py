@@ -25,8 +25,8 @@ from .photographs import load_photograph, random_photograph
 
 Array = NDArray[np.float32]
 
-# A motion bucket of 127 moves the picture by 0.024 of its width a second: 0.4 % a frame at 6 frames a second.
-WIDTHS_PER_SECOND_PER_BUCKET = 0.024 / 127
+# A motion bucket of 127 moves the picture by 0.016 of its width a second: 0.27 % a frame at 6 frames a second.
+WIDTHS_PER_SECOND_PER_BUCKET = 0.016 / 127
 # Mean distance of a unit square's points from its middle: how far a zoom or roll by 1 moves the picture.
 MEAN_RADIUS = float((np.sqrt(2) + np.arcsinh(1)) / 6)
 # How much brighter the picture's middle seems to the camera than it is, so that it mostly goes nearer.

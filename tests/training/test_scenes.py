@@ -45,9 +45,9 @@ def test_bucket_zero_is_static():
 
 
 def test_a_pan_moves_by_the_documented_constant(pan_only):
-    """0.024 / 127 frame widths a second per bucket, so bucket 127 at 6 frames a second moves 0.4 % of the width."""
+    """0.016 / 127 frame widths a second per bucket, so bucket 127 at 6 frames a second moves 0.27 % of the width."""
     for bucket, fps in [(127, 3), (255, 3), (64, 1.5), (255, 6)]:
-        expected = 0.024 / 127 * bucket / fps * SIZE
+        expected = 0.016 / 127 * bucket / fps * SIZE
         measured = np.median([shift(*plain_pan(seed, bucket, fps)[1:3]) for seed in range(8)])
         assert measured == pytest.approx(expected, rel=0.1, abs=0.1)
 
