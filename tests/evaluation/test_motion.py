@@ -5,7 +5,7 @@ import torch
 from sgm.evaluation.generators import unit_range
 from sgm.evaluation.motion import flicker_levels, flow_percent, optical_flow
 from sgm.training.photographs import HELD_OUT, load_photograph
-from sgm.training.scenes import MEAN_RADIUS, Layer, Motion, scene_clip
+from sgm.training.scenes import MEAN_RADIUS, WIDTHS_PER_SECOND_PER_BUCKET, Layer, Motion, scene_clip
 
 SIZE = 128
 
@@ -40,9 +40,11 @@ def test_flow_points_where_the_picture_goes():
 @pytest.mark.parametrize(("seed", "longest"), [(0, 2.8), (1, 1.3), (2, 1.3), (3, 1.3), (6, 1.7)])
 def test_flow_of_a_scene_is_about_as_long_as_its_motion_and_does_not_run_away(seed, longest):
     """Scene 0 has a smooth sky over stripes, where the picture hardly tells how far it moves."""
-    clip = unit_range(scene_clip(seed, 14, SIZE, 254, 9, held_out=True))
+    percent_a_second, fps = 4.8, 9
+    bucket = percent_a_second / 100 / WIDTHS_PER_SECOND_PER_BUCKET
+    clip = unit_range(scene_clip(seed, 14, SIZE, bucket, fps, held_out=True))
     lengths = np.hypot(*np.moveaxis(optical_flow(clip), 1, 0)).mean(axis=(1, 2)) / SIZE * 100
-    displacement = 4.8 / 9
+    displacement = percent_a_second / fps
     assert lengths.min() > 0.9 * displacement
     assert lengths.max() < longest * displacement
 

@@ -46,14 +46,14 @@ def test_bucket_zero_is_static():
 
 def test_a_pan_moves_by_the_documented_constant(pan_only):
     """0.016 / 127 frame widths a second per bucket, so bucket 127 at 6 frames a second moves 0.27 % of the width."""
-    for bucket, fps in [(127, 3), (255, 3), (64, 1.5), (255, 6)]:
+    for bucket, fps in [(127, 2), (255, 2), (64, 1), (255, 4)]:
         expected = 0.016 / 127 * bucket / fps * SIZE
         measured = np.median([shift(*plain_pan(seed, bucket, fps)[1:3]) for seed in range(8)])
         assert measured == pytest.approx(expected, rel=0.1, abs=0.1)
 
 
 def test_a_pan_moves_the_camera_and_not_the_picture(pan_only):
-    clip = plain_pan(2, 255, 2 / 3)  # 0.0723 widths a frame: 5.6 pixels to the right, 4.2 down
+    clip = plain_pan(2, 255, 4 / 9)  # 0.0723 widths a frame: 5.6 pixels to the right, 4.2 down
     kept = peak_signal_noise_ratio(clip[0, 10:-20, 10:-20], clip[0, 10:-20, 10:-20] // 2 + 64)
     moved = clip[1, 10 - 4 : -20 - 4, 10 - 6 : -20 - 6]
     assert peak_signal_noise_ratio(clip[0, 10:-20, 10:-20], moved) > kept
