@@ -27,15 +27,17 @@ from .memory import MEMORY_MODES, choose_memory, clips_with_room
 from .models.fp8 import use_fp8
 from .outputs.clip_files import DEFAULT_QUALITY
 from .outputs.provenance import Provenance
-from .outputs.record import Stages, build_record, describe_file
+from .outputs.record import build_record
 from .outputs.video import write_video
 from .outputs.watermark import embed_watermark
-from .outputs.whole_file import write_whole
 from .parameter import parameters_of
 from .placement import Placement, weights_device
 from .progress import Progress
 from .request import Request
 from .sampling_parameters import SamplingParameters
+from .stages import Stages
+from .storage.hashing import describe_file
+from .storage.whole_file import write_whole
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from .checkpoint.files import Checkpoint
 from .config import ModelConfig
 from .errors import UserError
-from .outputs.record import file_sha256, read_record
+from .outputs.record import read_record
+from .storage.hashing import file_sha256
 
 # What may be given beside a record: nothing that changes the clip, but for the device's own noise and rounding.
 MAY_DIFFER = (

@@ -17,11 +17,11 @@ from sgm.devices import choose_device, choose_precision
 from sgm.errors import UserError
 from sgm.fitting import fit
 from sgm.inputs.image import image_to_tensor
-from sgm.outputs.record import Stages
 from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark
 from sgm.pipeline import Pipeline, load
 from sgm.sampling_parameters import SamplingParameters
+from sgm.stages import Stages
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
 GOLDEN_RUNS = ("svd_xt", "sv3d_p")

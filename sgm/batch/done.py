@@ -23,10 +23,11 @@ from ..config import ModelConfig
 from ..errors import UserError
 from ..fitting import fitted_size
 from ..outputs.clip_files import is_whole
-from ..outputs.record import file_sha256, read_record
+from ..outputs.record import read_record
 from ..remake import kind_of_device
 from ..request import Request
 from ..sampling_parameters import SamplingParameters
+from ..storage.hashing import file_sha256
 from .items import Item
 
 RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)

@@ -17,10 +17,10 @@ from torch import Tensor
 from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
 from ..outputs.provenance import Provenance
-from ..outputs.record import Stages
 from ..outputs.video import write_video
 from ..pipeline import Pipeline
 from ..sampling_parameters import SamplingParameters
+from ..stages import Stages
 from .timing import Timing, measure_in_turn
 
 FPS = 6

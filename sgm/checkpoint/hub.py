@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..outputs.record import file_sha256
+from ..storage.hashing import file_sha256
 from ..versions import RELEASES
 from .fetching import fetch_file, is_sha256
 from .files import COMPONENTS, SUFFIXES, Checkpoint, weight_files, weight_names

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..config import GuidanceConfig
-from ..outputs.record import Stages
 from ..pipeline import Pipeline
 from ..sampling_parameters import SamplingParameters
+from ..stages import Stages
 from .scores import Pictures
 
 

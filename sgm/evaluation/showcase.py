@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..config import ModelConfig
-from ..outputs.whole_file import write_whole
+from ..storage.whole_file import write_whole
 from .generators import Generate
 from .orbits import generated_views, held_out_orbit
 from .scenes import Setting, generated_clip, held_out_picture

@@ -19,10 +19,10 @@ from ..errors import UserError
 from ..flags import help_of, read_request, run_command
 from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
-from ..outputs.record import file_sha256
-from ..outputs.whole_file import write_whole
 from ..parameter import PATH, WHOLE, parameter, read_fields
 from ..request import DEVICE
+from ..storage.hashing import file_sha256
+from ..storage.whole_file import write_whole
 from .config import TrainingConfig, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet

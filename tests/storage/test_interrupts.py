@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sgm.outputs.interrupts import uninterrupted
-from sgm.outputs.lock_file import locked
 from sgm.outputs.publishing import CLAIM, LOCK, part_path, publish, workplace
+from sgm.storage.interrupts import uninterrupted
+from sgm.storage.lock_file import locked
 
 
 def interrupted(times: int, done: list[str]) -> None:

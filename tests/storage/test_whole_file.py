@@ -1,6 +1,6 @@
 import pytest
 
-from sgm.outputs.whole_file import write_whole
+from sgm.storage.whole_file import write_whole
 
 
 def test_a_failed_write_leaves_the_earlier_file_as_it_was(tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sgm.outputs.lock_file import locked
+from sgm.storage.lock_file import locked
 
 CONTEXT = multiprocessing.get_context("spawn")
 
