@@ -17,9 +17,9 @@ from .errors import is_out_of_memory
 from .inputs.orbit import Orbit, make_orbit
 from .models.conditioner import Conditioning
 from .models.video_model import VideoModel
+from .parameters.sampling import SamplingParameters
 from .placement import Placement
 from .progress import Progress
-from .sampling_parameters import SamplingParameters
 from .stages import Stages
 
 

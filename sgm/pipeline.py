@@ -30,11 +30,11 @@ from .outputs.provenance import Provenance
 from .outputs.record import build_record
 from .outputs.video import write_video
 from .outputs.watermark import embed_watermark
-from .parameter import parameters_of
+from .parameters.parameter import parameters_of
+from .parameters.request import Request
+from .parameters.sampling import SamplingParameters
 from .placement import Placement, weights_device
 from .progress import Progress
-from .request import Request
-from .sampling_parameters import SamplingParameters
 from .stages import Stages
 from .storage.hashing import describe_file
 from .storage.whole_file import write_whole

@@ -17,12 +17,12 @@ MAY_IMPORT = {
     "stages": {"errors"},
     "storage": {"errors"},
     "config": {"errors"},
-    "versions": {"errors"},
     "inputs": {"errors"},
     "outputs": {"errors", "__init__", "stages", "storage"},
     "diffusion": {"errors", "config"},
     "models": {"errors", "config"},
-    "checkpoint": {"errors", "config", "models", "diffusion", "storage", "versions"},
+    "checkpoint": {"errors", "config", "models", "diffusion", "storage"},
+    "parameters": {"errors", "config", "inputs", "outputs"},
     "denoiser": {"errors", "config", "diffusion", "models"},
 }
 
@@ -120,4 +120,4 @@ def test_inputs_and_outputs_load_nothing_heavy(part: str) -> None:
 
 
 def test_a_request_is_checked_before_anything_heavy_is_loaded() -> None:
-    assert not loaded_after("from sgm.request import Request; Request(version='svd')") & HEAVY
+    assert not loaded_after("from sgm.parameters.request import Request; Request(version='svd')") & HEAVY

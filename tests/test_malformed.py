@@ -21,9 +21,9 @@ import yaml
 from PIL import Image
 
 from sample import sample
-from sgm.command_line import PARAMETERS, run
-from sgm.parameter import NAME, PATH, TRUTH
-from sgm.sampling_parameters import SamplingParameters
+from sgm.parameters.command_line import PARAMETERS, run
+from sgm.parameters.parameter import NAME, PATH, TRUTH
+from sgm.parameters.sampling import SamplingParameters
 
 PROJECT = Path(__file__).parent.parent
 RANDOM = random.Random(20)

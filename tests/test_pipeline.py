@@ -19,8 +19,8 @@ from sgm.fitting import fit
 from sgm.inputs.image import image_to_tensor
 from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark
+from sgm.parameters.sampling import SamplingParameters
 from sgm.pipeline import Pipeline, load
-from sgm.sampling_parameters import SamplingParameters
 from sgm.stages import Stages
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 

@@ -23,10 +23,10 @@ from ..errors import error_numbers, in_one_line, is_out_of_memory, is_out_of_roo
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
 from ..outputs.publishing import workplace
+from ..parameters.request import Request
 from ..progress import Progress
-from ..request import Request
-from .done import Records, claim_key
 from .items import Item
+from .resume import Records, claim_key
 
 if TYPE_CHECKING:
     import torch

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
 from ..outputs.publishing import clear_leftovers, workplace
+from ..parameters.parameter import kind_of_device
+from ..parameters.request import Request
 from ..progress import Progress
-from ..remake import kind_of_device
-from ..request import Request
-from .done import claim_key
 from .items import Item, is_single
 from .make import Outcome, is_lost, load_pipeline, make_items
+from .resume import claim_key
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline

@@ -20,9 +20,9 @@ from ..devices import PRECISIONS, choose_device, choose_precision, give_back_mem
 from ..errors import UserError
 from ..evaluation.scores import Pictures, psnr, ssim
 from ..outputs.findings import write_json
+from ..parameters.sampling import SamplingParameters
 from ..pipeline import load
 from ..progress import Progress
-from ..sampling_parameters import SamplingParameters
 from .arithmetic import Arithmetic, ceiling, count
 from .diffusers_pipeline import Rival, check_diffusers
 from .machine import describe_machine

@@ -18,8 +18,8 @@ from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
 from ..outputs.provenance import Provenance
 from ..outputs.video import write_video
+from ..parameters.sampling import SamplingParameters
 from ..pipeline import Pipeline
-from ..sampling_parameters import SamplingParameters
 from ..stages import Stages
 from .timing import Timing, measure_in_turn
 

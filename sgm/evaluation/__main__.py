@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.finding import find_checkpoint
+from ..config import RELEASES
 from ..errors import UserError
-from ..flags import help_of, read_request, run_command
 from ..outputs.findings import check_can_write, write_json
-from ..parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
-from ..presets import PRESETS
+from ..parameters.flags import help_of, read_request, run_command
+from ..parameters.parameter import DEVICE, NAME, PATH, TRUTH, WHOLE, parameter, read_fields
+from ..parameters.presets import PRESETS
 from ..progress import Progress
-from ..request import DEVICE
-from ..versions import RELEASES
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline

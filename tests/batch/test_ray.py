@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from sgm.batch import ray_engine
-from sgm.batch.done import claim_key
 from sgm.batch.items import plan_items
+from sgm.batch.resume import claim_key
 from sgm.checkpoint.finding import find_checkpoint
-from sgm.command_line import parse
 from sgm.errors import UserError
 from sgm.outputs.publishing import workplace
+from sgm.parameters.command_line import parse
 
 WORDS = ["--engine", "ray", "--cpus_per_worker", "1"]
 MANY = 8

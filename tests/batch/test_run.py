@@ -19,7 +19,7 @@ from PIL import Image
 
 from sgm import pipeline
 from sgm.batch import make, run
-from sgm.batch.done import Records
+from sgm.batch.resume import Records
 from sgm.devices import choose_device, keep_to_share
 from sgm.outputs.video import read_video
 from sgm.pipeline import Pipeline

@@ -7,8 +7,8 @@ import torch
 
 from sgm.benchmark.subject import narrowed, write_config, write_random_weights
 from sgm.config import load_config
+from sgm.parameters.sampling import SamplingParameters
 from sgm.pipeline import load
-from sgm.sampling_parameters import SamplingParameters
 from sgm.stages import Stages
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sample import sample
 from sgm.checkpoint.converting import convert
-from sgm.command_line import run
+from sgm.parameters.command_line import run
 from sgm.pipeline import load
 from tests.checkpoint.hub_server import COMMIT, Hub
 from tests.checkpoint.test_hub import Client

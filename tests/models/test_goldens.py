@@ -14,10 +14,10 @@ from sgm.inputs.orbit import make_orbit
 from sgm.models.clip import prepare_for_clip
 from sgm.models.conditioner import Conditioning
 from sgm.models.video_model import VideoModel
+from sgm.parameters.sampling import SamplingParameters
 from sgm.pipeline import Pipeline
 from sgm.placement import Placement
 from sgm.progress import Progress
-from sgm.sampling_parameters import SamplingParameters
 from sgm.stages import Stages
 from tests.small_models import DATA, GOLDEN_NAMES, Golden, deterministic_model, read_golden, relative_error
 

@@ -24,9 +24,9 @@ from ..errors import UserError
 from ..fitting import fitted_size
 from ..outputs.clip_files import is_whole
 from ..outputs.record import read_record
-from ..remake import kind_of_device
-from ..request import Request
-from ..sampling_parameters import SamplingParameters
+from ..parameters.parameter import kind_of_device
+from ..parameters.request import Request
+from ..parameters.sampling import SamplingParameters
 from ..storage.hashing import file_sha256
 from .items import Item
 
@@ -128,3 +128,30 @@ def _with_size(sampling: SamplingParameters, model: ModelConfig, image_size: Any
 def _as_json(values: ModelConfig | SamplingParameters) -> dict[str, Any]:
     as_json: dict[str, Any] = json.loads(json.dumps(asdict(values)))
     return as_json
+
+
+def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoint, model: ModelConfig) -> None:
+    """Compare image, weights and the model's configuration with the record's. Raises UserError naming what differs."""
+    record = read_record(record_path)
+    now = json.loads(json.dumps(asdict(model)))
+    if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
+        raise UserError(
+            f"the configuration of {model.version} is not the one of {record_path} (it differs in"
+            f" {', '.join(changed)}): give the right one with --config"
+        )
+    if not image_path.is_file():
+        raise UserError(
+            f"{record_path} needs the file {image_path}, which is not there: give its new place with --input_path"
+        )
+    image_sha256 = record["input"]["sha256"]
+    if image_sha256 is not None and file_sha256(image_path) != image_sha256:
+        raise _not_the_same(image_path, record_path, "--input_path")
+    if checkpoint.describe()["sha256"] != record["checkpoint"]["sha256"]:
+        raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
+
+
+def _not_the_same(path: Path, record_path: Path, flag: str) -> UserError:
+    return UserError(
+        f"{path} is not what the clip of {record_path} was made from (its SHA-256 differs):"
+        f" give the right one with {flag}"
+    )

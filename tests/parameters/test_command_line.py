@@ -12,15 +12,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sample import sample
-from sgm.command_line import help_text, parse, run
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.parameter import parameters_of
-from sgm.request import Request
-from sgm.sampling_parameters import SamplingParameters
+from sgm.parameters.command_line import help_text, parse, run
+from sgm.parameters.parameter import parameters_of
+from sgm.parameters.request import Request
+from sgm.parameters.sampling import SamplingParameters
 from tests.small_models import deterministic_state
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent.parent
 QUICK = ["--num_frames", "2", "--num_steps", "2", "--width", "64", "--height", "64", "--device", "cpu"]
 README_EXAMPLES = [
     ["--input_path", "path/to/image.png", "--version", "svd_xt", "--motion_bucket_id", "127", "--fps_id", "6"],

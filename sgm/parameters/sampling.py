@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .config import ModelConfig
-from .errors import UserError
-from .inputs.image import MAX_OUTPUT_SIDE, fit_size
-from .inputs.orbit import make_orbit
+from ..config import ModelConfig
+from ..errors import UserError
+from ..inputs.image import MAX_OUTPUT_SIDE, fit_size
+from ..inputs.orbit import make_orbit
 from .parameter import ANGLES, INTERVAL, NAME, NUMBER, WHOLE, parameter, read_fields
 from .presets import PRESETS
 

@@ -5,27 +5,31 @@ The fields explain themselves: from these declarations come the checks, the erro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .config import ModelConfig, load_config
-from .errors import UserError
-from .outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
-from .parameter import NAME, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, parameters_of, read_fields
-from .remake import MAY_DIFFER, kind_of_device, recorded_parameters
-from .sampling_parameters import SamplingParameters
-from .versions import RELEASES, did_you_mean
+from ..config import RELEASES, ModelConfig, load_config
+from ..errors import UserError, did_you_mean
+from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
+from .parameter import (
+    DEVICE,
+    NAME,
+    NUMBER,
+    PATH,
+    TRUTH,
+    WHOLE,
+    Kind,
+    kind_of_device,
+    parameter,
+    parameters_of,
+    read_fields,
+)
+from .remake import MAY_DIFFER, recorded_parameters
+from .sampling import SamplingParameters
 
 MAX_BATCH_SIZE = 64
-
-
-def _read_device(value: Any) -> str:
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
-        raise ValueError
-    return str(value)
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:
@@ -44,10 +48,9 @@ def _read_batch_size(value: Any) -> int | str:
     return number
 
 
-DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")
 BATCH_SIZE = Kind(_read_batch_size, f"auto, or a whole number from 1 to {MAX_BATCH_SIZE}", "N|auto")
 FORMATS_KIND = Kind(_read_formats, f"one or more of {','.join(FORMATS)}", "A,B,...")
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from typing import Any, NoReturn, TypeVar, cast
 import fire
 from fire.decorators import SetParseFn
 
-from .errors import UserError
+from ..errors import UserError, did_you_mean
 from .parameter import parameters_of
-from .versions import did_you_mean
 
 Parameters = TypeVar("Parameters")
 
@@ -44,7 +43,7 @@ def read_flags(words: Sequence[str], *leading: str, advice: str) -> dict[str, st
 
 
 def read_request(kind: type[Parameters], words: Sequence[str], *leading: str, advice: str) -> Parameters:
-    """The words as a dataclass of parameters (see `sgm.parameter`). Raises UserError as it and `read_flags` do."""
+    """The words as a dataclass of parameters (see `parameter.py`). Raises UserError as it and `read_flags` do."""
     flags = read_flags(words, *leading, advice=advice)
     known = parameters_of(kind)
     for name in flags:

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from sgm.benchmark.__main__ import BenchmarkRequest
-from sgm.config import load_config
+from sgm.config import RELEASES, load_config
 from sgm.diffusion.sampler import SAMPLERS
 from sgm.diffusion.schedule import SCHEDULES
 from sgm.errors import UserError
 from sgm.memory import MEMORY_MODES
-from sgm.parameter import parameters_of
-from sgm.request import Request, make_request
-from sgm.sampling_parameters import SamplingParameters, ignored_parameters
-from sgm.versions import RELEASES
+from sgm.parameters.parameter import parameters_of
+from sgm.parameters.request import Request, make_request
+from sgm.parameters.sampling import SamplingParameters, ignored_parameters
 
 
 def test_defaults_are_those_of_the_parameter_table():
@@ -54,7 +53,7 @@ def test_defaults_that_follow_the_version_or_another_parameter():
 
 def test_the_default_image_is_the_projects_whatever_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert make_request({}).input_path == Path(__file__).parent.parent / "assets" / "test_image.png"
+    assert make_request({}).input_path == Path(__file__).parent.parent.parent / "assets" / "test_image.png"
     assert make_request({"input_path": "assets/test_image.png"}).input_path == Path("assets/test_image.png")
 
 

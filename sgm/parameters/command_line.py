@@ -10,13 +10,12 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
-from .config import load_config
-from .errors import UserError, in_one_line, is_out_of_memory
+from ..config import RELEASES, load_config
+from ..errors import UserError, in_one_line, is_out_of_memory
 from .flags import read_flags
 from .parameter import PATH, Parameter, parameters_of
 from .request import Request, make_request
-from .sampling_parameters import SamplingParameters, ignored_parameters
-from .versions import RELEASES
+from .sampling import SamplingParameters, ignored_parameters
 
 HELP_WIDTH = 100
 NAME_WIDTH = 30

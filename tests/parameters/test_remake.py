@@ -7,9 +7,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sample import sample
-from sgm.command_line import parse, run
 from sgm.config import load_config
 from sgm.errors import UserError
+from sgm.parameters.command_line import parse, run
 from tests.small_models import deterministic_state
 
 SETTINGS = [

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-from .versions import did_you_mean
+from ..errors import UserError, did_you_mean
 
 FLAG_WITHOUT_VALUE = "True"  # what Fire makes of a flag that no value follows
 
@@ -87,6 +87,11 @@ def read_fields(instance: Any) -> None:
         object.__setattr__(instance, name, declared.read(name, getattr(instance, name)))
 
 
+def kind_of_device(device: str | None) -> str | None:
+    """`cuda` for cuda:1 and so on."""
+    return device.partition(":")[0] if device else None
+
+
 def _read_whole(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
@@ -147,6 +152,12 @@ def _read_interval(value: Any) -> tuple[float, ...]:
     return interval
 
 
+def _read_device(value: Any) -> str:
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+        raise ValueError
+    return str(value)
+
+
 WHOLE = Kind(_read_whole, "a whole number", "N")
 NUMBER = Kind(_read_number, "a number", "X")
 TRUTH = Kind(_read_truth, "true or false", "true|false")
@@ -155,3 +166,4 @@ NAMES = Kind(_read_names, "names with commas between", "NAME,NAME")
 PATH = Kind(_read_path, "a path", "PATH")
 INTERVAL = Kind(_read_interval, "two numbers, the lower one first, such as [0.1,100]", "LOW,HIGH")
 ANGLES = Kind(_read_numbers, "one number, or a list such as [10,20,10], of degrees", "DEGREES")
+DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")

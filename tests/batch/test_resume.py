@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sample import sample
-from sgm.batch.done import Records, claim_key
 from sgm.batch.items import plan_items
+from sgm.batch.resume import Records, claim_key
 from sgm.checkpoint.finding import find_checkpoint
-from sgm.command_line import run
 from sgm.config import load_config
-from sgm.request import make_request
+from sgm.parameters.command_line import run
+from sgm.parameters.request import make_request
 from tests.small_models import write_config
 
 GIVEN = {"version": "svd_tiny", "num_frames": 2, "num_steps": 1, "height": 32}
