@@ -73,7 +73,7 @@ WRITTEN = {
     "from .. import __version__": {"__init__"},
     "from ..models import unet": {"models"},
     "from . import image": {"inputs"},
-    "import sgm.pipeline": {"pipeline"},
+    "import sgm.generation.pipeline": {"pipeline"},
     "from sgm import checkpoint": {"checkpoint"},
     "def f():\n    from sgm.training.loop import train": {"training"},
     "import torch": set(),

@@ -193,7 +193,7 @@ def folder(tmp_path, monkeypatch):
     def refuse(*args, **more):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("sgm.pipeline.load", refuse)
+    monkeypatch.setattr("sgm.generation.pipeline.load", refuse)
     return tmp_path
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sgm.config import RELEASES, load_config
-from sgm.memory import MEMORY_MODES, tensor_bytes
 from sgm.parameters.command_line import PARAMETERS, parse
 from sgm.parameters.presets import PRESETS
+from sgm.runtime.memory import MEMORY_MODES, tensor_bytes
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

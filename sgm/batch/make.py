@@ -31,7 +31,7 @@ from .resume import Records, claim_key
 if TYPE_CHECKING:
     import torch
 
-    from ..pipeline import Clip, Pipeline, Shot
+    from ..generation.pipeline import Clip, Pipeline, Shot
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Outcome:
 
 def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) -> Pipeline:
     """The model that the request asks for, loaded; says which device and memory mode were chosen for the user."""
-    from ..pipeline import load  # only now: torch takes seconds to import
+    from ..generation.pipeline import load  # only now: torch takes seconds to import
 
     pipeline = load(
         request.version,

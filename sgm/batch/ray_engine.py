@@ -32,7 +32,7 @@ from .make import Outcome, is_lost, load_pipeline, make_items
 from .resume import claim_key
 
 if TYPE_CHECKING:
-    from ..pipeline import Pipeline
+    from ..generation.pipeline import Pipeline
 
 MAX_DEATHS = 3  # of workers at an item
 MOST_ITEMS_A_TASK = 8
@@ -157,7 +157,7 @@ class _Worker:
         if self._pipeline is None:
             request = replace(self._request, device=self._kind.device, sampling=self._request.asked)
             if self._kind.device == "cuda" and self._kind.gpus < 1:
-                from ..devices import keep_to_share  # with torch, which the driver has no need of
+                from ..runtime.devices import keep_to_share  # with torch, which the driver has no need of
 
                 keep_to_share(self._kind.gpus)
             self._pipeline = load_pipeline(request, self._checkpoint, Progress(quiet=True))

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ..checkpoint.finding import find_checkpoint
 from ..config import ModelConfig, load_config
-from ..devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from ..errors import UserError
 from ..evaluation.scores import Pictures, psnr, ssim
+from ..generation.pipeline import load
 from ..outputs.findings import write_json
 from ..parameters.sampling import SamplingParameters
-from ..pipeline import load
 from ..progress import Progress
+from ..runtime.devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from .arithmetic import Arithmetic, ceiling, count
 from .diffusers_pipeline import Rival, check_diffusers
 from .machine import describe_machine

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..generation.pipeline import Pipeline
 from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
 from ..outputs.provenance import Provenance
 from ..outputs.video import write_video
 from ..parameters.sampling import SamplingParameters
-from ..pipeline import Pipeline
 from ..stages import Stages
 from .timing import Timing, measure_in_turn
 

@@ -20,7 +20,7 @@ from ..parameters.presets import PRESETS
 from ..progress import Progress
 
 if TYPE_CHECKING:
-    from ..pipeline import Pipeline
+    from ..generation.pipeline import Pipeline
     from .generators import Generate
     from .losses import Losses
     from .report import Report
@@ -115,7 +115,7 @@ def run(request: EvaluationRequest) -> None:
     checkpoint = find_checkpoint(request.version, request.checkpoint)
     check_can_write(request.picture or request.output)
 
-    from ..pipeline import load  # only now: torch takes seconds to import
+    from ..generation.pipeline import load  # only now: torch takes seconds to import
 
     load_with = partial(
         load,

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..config import GuidanceConfig
+from ..generation.pipeline import Pipeline
 from ..parameters.sampling import SamplingParameters
-from ..pipeline import Pipeline
 from ..stages import Stages
 from .scores import Pictures
 

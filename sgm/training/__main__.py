@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ..config import load_config
-from ..devices import choose_device
 from ..errors import UserError
 from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
 from ..parameters.flags import help_of, read_request, run_command
 from ..parameters.parameter import DEVICE, PATH, WHOLE, parameter, read_fields
+from ..runtime.devices import choose_device
 from ..storage.hashing import file_sha256
 from ..storage.whole_file import write_whole
 from .config import TrainingConfig, load_training_config

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoiser import Solver, conditioned_network, sample_latents
 from ..diffusion.scaling import denoise
+from ..generation.denoiser import Solver, conditioned_network, sample_latents
 from ..models.attention import SpatioTemporalTransformer
 from ..models.conditioner import Conditioning
 from ..models.layers import TimestepResBlock

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from sgm.generation.frames.pipeline import load
 
 from sgm.benchmark.subject import narrowed, write_config, write_random_weights
 from sgm.config import load_config
 from sgm.parameters.sampling import SamplingParameters
-from sgm.pipeline import load
 from sgm.stages import Stages
 
 

@@ -153,7 +153,7 @@ def test_help_goes_to_stdout(words, capsys):
         (["--vesion", "svd"], 2),
         (["--motion_bucket_id", "300"], 2),
         (["--input_path", "nowhere.png", "--version", "sv3d_p"], 2),
-        (["--input_path", "tests/data/sv3d_object_in.png", "--checkpoint", "nowhere.safetensors"], 2),
+        (["--input_path", "tests/reference/sv3d_object_in.png", "--checkpoint", "nowhere.safetensors"], 2),
         (["--from_record", "nowhere.json"], 2),
     ],
 )
@@ -315,7 +315,7 @@ def test_a_single_image_that_fits_no_clip_is_told_before_the_weights_are_read(ve
 
 
 def test_key_elevations_reach_the_orbit(tmp_path, weights, capsys):
-    source = Path(__file__).parent / "data" / "sv3d_object_in.png"
+    source = PROJECT / "tests" / "reference" / "sv3d_object_in.png"
     settings = ["--version", "sv3d_tiny", "--checkpoint", weights("sv3d_tiny"), "--num_steps", "1", "--device", "cpu"]
     for name, elevations in (("keys", "[10,15,20,15,10,5,0]"), ("level", "0")):
         words = ["--input_path", source, *settings, "--elevations_deg", elevations, "--output_folder", tmp_path / name]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sgm.compilation import COMPILED, compile_blocks
-from sgm.models.fp8 import Fp8Linear, use_fp8
+from sgm.runtime.compilation import COMPILED, compile_blocks
+from sgm.runtime.fp8 import Fp8Linear, use_fp8
 from tests.small_models import deterministic_model, miniature_config, relative_error
 
 

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from .errors import UserError
+from ..errors import UserError
 
 FP8_MODES = ("off", "weights", "linears")
 FP8_CAPABILITY = (8, 9)  # of CUDA devices that multiply FP8 with FP8

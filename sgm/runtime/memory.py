@@ -13,11 +13,11 @@ import psutil
 import torch
 from torch import nn
 
-from .config import ModelConfig
-from .errors import UserError
-from .models.fp8 import use_fp8
-from .models.unet import Stage
-from .models.video_model import VideoModel, is_used_when_sampling
+from ..config import ModelConfig
+from ..errors import UserError
+from ..models.unet import Stage
+from ..models.video_model import VideoModel, is_used_when_sampling
+from .fp8 import use_fp8
 
 TOKENS_AT_ONCE = 2**15  # a feed-forward layer of the released models then takes at most 0.5 GB within
 # The most that the tensors of one call hold, by `sgm.benchmark.peak_memory`, in units of one activation of the finest

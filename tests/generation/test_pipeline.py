@@ -12,15 +12,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from sgm.generation.frames.fitting import fit
+from sgm.generation.frames.pipeline import Pipeline, load
 
-from sgm.devices import choose_device, choose_precision
 from sgm.errors import UserError
-from sgm.fitting import fit
 from sgm.inputs.image import image_to_tensor
 from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark
 from sgm.parameters.sampling import SamplingParameters
-from sgm.pipeline import Pipeline, load
+from sgm.runtime.devices import choose_device, choose_precision
 from sgm.stages import Stages
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
@@ -299,7 +299,7 @@ def test_memory_that_ran_out_for_several_is_the_callers_to_mend(
     def fail(*args: object, **more: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("sgm.generation.sample_latents", fail)
+    monkeypatch.setattr("sgm.generation.frames.sample_latents", fail)
     parameters = SamplingParameters(**arguments(golden)).resolved_for(pipeline.config)
     with pytest.raises(torch.OutOfMemoryError):
         pipeline.generate_together([golden["image"]] * 2, [parameters] * 2, Stages())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from PIL import Image
 
-from .config import ModelConfig
-from .inputs.image import fit_image, fit_size, over_white
-from .inputs.object import cut_out, frame_object
-from .parameters.sampling import SamplingParameters
+from ..config import ModelConfig
+from ..inputs.image import fit_image, fit_size, over_white
+from ..inputs.object import cut_out, frame_object
+from ..parameters.sampling import SamplingParameters
 
 
 def fit(image: Image.Image, config: ModelConfig, parameters: SamplingParameters) -> Image.Image:

@@ -9,18 +9,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .config import ModelConfig
+from ..config import ModelConfig
+from ..errors import is_out_of_memory
+from ..inputs.orbit import Orbit, make_orbit
+from ..models.conditioner import Conditioning
+from ..models.video_model import VideoModel
+from ..parameters.sampling import SamplingParameters
+from ..progress import Progress
+from ..runtime.devices import give_back_memory
+from ..runtime.offloading import Placement
+from ..stages import Stages
 from .decoding import decode
 from .denoiser import Solver, sample_latents
-from .devices import give_back_memory
-from .errors import is_out_of_memory
-from .inputs.orbit import Orbit, make_orbit
-from .models.conditioner import Conditioning
-from .models.video_model import VideoModel
-from .parameters.sampling import SamplingParameters
-from .placement import Placement
-from .progress import Progress
-from .stages import Stages
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import psutil
 import pytest
 import torch
 
-from sgm.devices import give_back_memory
+from sgm.runtime.devices import give_back_memory
 
 MEGABYTE = 2**20
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import ScalingType
 from torch.nn.utils import parametrize
 
-from .attention import FeedForward, SelfAttention
-from .unet import Stage, VideoUNet
+from ..models.attention import FeedForward, SelfAttention
+from ..models.unet import Stage, VideoUNet
 
 FP8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FP8).max

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .devices import give_back_memory
-from .errors import is_out_of_memory
-from .models.streaming import decode_streaming
-from .models.vae import Autoencoder
+from ..errors import is_out_of_memory
+from ..models.streaming import decode_streaming
+from ..models.vae import Autoencoder
+from ..runtime.devices import give_back_memory
 
 
 def decode(

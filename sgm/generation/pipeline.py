@@ -14,30 +14,30 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from .checkpoint.files import Checkpoint
-from .checkpoint.finding import find_checkpoint
-from .checkpoint.loading import load_model
-from .compilation import compile_blocks
-from .config import load_config
-from .devices import PRECISIONS, check_fp8, choose_device, choose_precision, give_back_memory
+from ..checkpoint.files import Checkpoint
+from ..checkpoint.finding import find_checkpoint
+from ..checkpoint.loading import load_model
+from ..config import load_config
+from ..inputs.image import image_to_tensor, upright
+from ..outputs.clip_files import DEFAULT_QUALITY
+from ..outputs.provenance import Provenance
+from ..outputs.record import build_record
+from ..outputs.video import write_video
+from ..outputs.watermark import embed_watermark
+from ..parameters.parameter import parameters_of
+from ..parameters.request import Request
+from ..parameters.sampling import SamplingParameters
+from ..progress import Progress
+from ..runtime.compilation import compile_blocks
+from ..runtime.devices import PRECISIONS, check_fp8, choose_device, choose_precision, give_back_memory
+from ..runtime.fp8 import use_fp8
+from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
+from ..runtime.offloading import Placement, weights_device
+from ..stages import Stages
+from ..storage.hashing import describe_file
+from ..storage.whole_file import write_whole
 from .fitting import fit
-from .generation import FrameGenerator, orbit_for, solver_of
-from .inputs.image import image_to_tensor, upright
-from .memory import MEMORY_MODES, choose_memory, clips_with_room
-from .models.fp8 import use_fp8
-from .outputs.clip_files import DEFAULT_QUALITY
-from .outputs.provenance import Provenance
-from .outputs.record import build_record
-from .outputs.video import write_video
-from .outputs.watermark import embed_watermark
-from .parameters.parameter import parameters_of
-from .parameters.request import Request
-from .parameters.sampling import SamplingParameters
-from .placement import Placement, weights_device
-from .progress import Progress
-from .stages import Stages
-from .storage.hashing import describe_file
-from .storage.whole_file import write_whole
+from .frames import FrameGenerator, orbit_for, solver_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def load(
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
         fp8: "off", "weights" (the UNet's are kept in 8 bits), or "linears" (most of its products are of 8 bits, too).
-        memory: "high", "low", "lowest" (see `sgm.memory.MEMORY_MODES`), or "auto", the first that there is room for.
+        memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that there is room for.
         compile: whether the UNet's blocks are compiled, at their first call for each size.
         progress: draws the bars; by default on stderr, where that is a terminal.
 
@@ -186,7 +186,7 @@ class Pipeline(FrameGenerator):
 
         Args:
             image: of any size and mode; what is transparent counts as white. A camera's note on which side is up holds.
-            picture: what `sgm.fitting.fit` has made of the image already, where it has.
+            picture: what `sgm.generation.fitting.fit` has made of the image already, where it has.
             input_path: the file that the image was read from, for the record.
             fps: frames a second that the video plays at; by default fps_id.
             sampling: the fields of `SamplingParameters`, named as on the command line; None is the version's default.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from .models.attention import SpatialBlock, TemporalBlock
-from .models.layers import TimestepResBlock
-from .models.unet import VideoUNet
+from ..models.attention import SpatialBlock, TemporalBlock
+from ..models.layers import TimestepResBlock
+from ..models.unet import VideoUNet
 
 COMPILED = (SpatialBlock, TemporalBlock, TimestepResBlock)
 

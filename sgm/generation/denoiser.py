@@ -9,14 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .config import GuidanceConfig
-from .diffusion.guidance import guidance_scales, guide
-from .diffusion.sampler import SAMPLERS, Denoiser, Track
-from .diffusion.scaling import denoise
-from .diffusion.schedule import SCHEDULES
-from .models.conditioner import Conditioning
-from .models.feature_cache import FeatureCache
-from .models.unet import VideoUNet
+from ..config import GuidanceConfig
+from ..diffusion.guidance import guidance_scales, guide
+from ..diffusion.sampler import SAMPLERS, Denoiser, Track
+from ..diffusion.scaling import denoise
+from ..diffusion.schedule import SCHEDULES
+from ..models.conditioner import Conditioning
+from ..models.feature_cache import FeatureCache
+from ..models.unet import VideoUNet
 
 Network = Callable[[Tensor, Tensor], Tensor]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sgm.devices import check_fp8
 from sgm.errors import UserError
-from sgm.models.fp8 import FP8, Fp8Linear, StoredInFp8, to_fp8, use_fp8
 from sgm.models.unet import Stage, VideoUNet
+from sgm.runtime.devices import check_fp8
+from sgm.runtime.fp8 import FP8, Fp8Linear, StoredInFp8, to_fp8, use_fp8
 from tests.small_models import deterministic_model, miniature_config, relative_error
 
 HALF_A_STEP = 2**-4  # of 3 bits of mantissa, relative to the number

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from sgm.outputs.video import read_video
 from tests.small_models import key_list
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parent.parent.parent
 MEMORY_LIMIT = 12 * 2**30
 CONVERSION_MEMORY_LIMIT = 1.5 * 2**30
 pytestmark = pytest.mark.slow

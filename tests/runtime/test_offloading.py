@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgm import memory, placement
 from sgm.models.attention import FeedForward
-from sgm.models.fp8 import use_fp8
 from sgm.models.unet import Stage
 from sgm.models.video_model import VideoModel
-from sgm.placement import Placement
+from sgm.runtime import memory
+from sgm.runtime import offloading as placement
+from sgm.runtime.fp8 import use_fp8
+from sgm.runtime.offloading import Placement
 from tests.small_models import deterministic_model, miniature_config, relative_error
 
 CPU = torch.device("cpu")
