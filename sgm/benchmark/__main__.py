@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import RELEASES
 from ..errors import UserError
-from ..outputs.findings import check_can_write
+from ..metrics.tables import check_can_write
 from ..parameters.flags import help_of, read_request, run_command
 from ..parameters.parameter import DEVICE, NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
 from ..parameters.presets import PRESETS

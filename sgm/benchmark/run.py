@@ -17,9 +17,9 @@ from torch import Tensor
 from ..checkpoint.finding import find_checkpoint
 from ..config import ModelConfig, load_config
 from ..errors import UserError
-from ..evaluation.scores import Pictures, psnr, ssim
 from ..generation.pipeline import load
-from ..outputs.findings import write_json
+from ..metrics.likeness import Pictures, psnr, ssim
+from ..metrics.tables import write_json
 from ..parameters.sampling import SamplingParameters
 from ..progress import Progress
 from ..runtime.devices import PRECISIONS, choose_device, choose_precision, give_back_memory

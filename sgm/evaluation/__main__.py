@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..checkpoint.finding import find_checkpoint
 from ..config import RELEASES
 from ..errors import UserError
-from ..outputs.findings import check_can_write, write_json
+from ..metrics.tables import check_can_write, write_json
 from ..parameters.flags import help_of, read_request, run_command
 from ..parameters.parameter import DEVICE, NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..parameters.presets import PRESETS
@@ -22,8 +22,8 @@ from ..progress import Progress
 if TYPE_CHECKING:
     from ..generation.pipeline import Pipeline
     from .generators import Generate
-    from .losses import Losses
     from .report import Report
+    from .tradeoffs import Losses
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
 PICTURE_SUFFIXES = (".webp", ".gif")
@@ -162,9 +162,9 @@ def _draw(pipeline: Pipeline, request: EvaluationRequest) -> None:
 
 
 def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Report]:
+    from .camera_moves import evaluate_scenes
     from .generators import reconstruct
     from .orbits import evaluate_orbits
-    from .scenes import evaluate_scenes
 
     pipeline = load_with(fp8=request.fp8)
     given = _generate_as_asked(pipeline, request), partial(reconstruct, pipeline), pipeline.config
@@ -178,7 +178,7 @@ def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
 
 def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Losses]:
     from .generators import generate, with_guidance
-    from .losses import RELEASED_GUIDANCE, Way, measure_losses
+    from .tradeoffs import RELEASED_GUIDANCE, Way, measure_losses
 
     pipeline = load_with()
 

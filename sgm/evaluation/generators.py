@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..config import GuidanceConfig
 from ..generation.pipeline import Pipeline
+from ..metrics.likeness import Pictures
 from ..parameters.sampling import SamplingParameters
 from ..stages import Stages
-from .scores import Pictures
 
 
 class Generate(Protocol):

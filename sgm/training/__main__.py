@@ -27,9 +27,9 @@ from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
 from .image_tower import ImageTowerObjective
+from .initialization import take_weights
 from .loop import Objective, Trainer
 from .report import save_loss_plot, save_sheet
-from .start import take_weights
 from .state import load_state, save_state
 
 USAGE = "python -m sgm.training CONFIG_FILE [--NAME VALUE] ..."

@@ -4,15 +4,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from sgm.training.objects import (
-    CAMERA_DISTANCE,
-    FIELD_OF_VIEW_DEG,
-    HELD_OUT_SEED,
-    Object,
-    random_object,
-    render_orbit,
-)
-from sgm.training.solids import Solid
+from sgm.data.objects import CAMERA_DISTANCE, FIELD_OF_VIEW_DEG, HELD_OUT_SEED, Object, random_object, render_orbit
+from sgm.data.solids import Solid
 
 HALF_FRAME = np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))
 RED, GREEN, BLUE = np.eye(3, dtype=np.float32)

@@ -4,8 +4,9 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 from skimage.registration import phase_cross_correlation
 
-from sgm.training import photographs, scenes
-from sgm.training.scenes import Layer, Motion, camera_motion, scene_clip, still_image
+from sgm.data import camera_moves as scenes
+from sgm.data import photographs
+from sgm.data.camera_moves import Layer, Motion, camera_motion, scene_clip, still_image
 
 SIZE = 96
 

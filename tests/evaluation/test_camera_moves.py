@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sgm.config import load_config
-from sgm.evaluation.scenes import BUCKET_SWEEP, FPS_SWEEP, evaluate_scenes, held_out_picture, true_clip
-from sgm.training.scenes import WIDTHS_PER_SECOND_PER_BUCKET
+from sgm.data.camera_moves import WIDTHS_PER_SECOND_PER_BUCKET
+from sgm.evaluation.camera_moves import BUCKET_SWEEP, FPS_SWEEP, evaluate_scenes, held_out_picture, true_clip
 
 CONFIG = replace(load_config("svd_tiny"), num_frames=3, width=64, height=64)
 NUM_PANNED = 7

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from sgm.config import load_config
-from sgm.training import pictures
-from sgm.training.objects import HELD_OUT_SEED, random_object, render_orbit
-from sgm.training.pictures import over_white, training_orbit, training_scene
-from sgm.training.scenes import scene_clip
+from sgm.data import clips as pictures
+from sgm.data.camera_moves import scene_clip
+from sgm.data.clips import over_white, training_orbit, training_scene
+from sgm.data.objects import HELD_OUT_SEED, random_object, render_orbit
 
 
 @pytest.mark.parametrize("num_frames", [3, 21])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from sgm.evaluation.scores import nearest_is_own, psnr, rank_correlation, squared_errors, ssim
+from sgm.metrics.likeness import nearest_is_own, psnr, rank_correlation, squared_errors, ssim
 
 
 @pytest.fixture

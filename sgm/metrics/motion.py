@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .scores import Pictures
+from .likeness import Pictures
 
 WINDOW_RADIUS, NUM_WARPS = 10, 3  # pixels; refinements on each level of the pyramid
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from sgm.data.camera_moves import MEAN_RADIUS, WIDTHS_PER_SECOND_PER_BUCKET, Layer, Motion, scene_clip
+from sgm.data.photographs import HELD_OUT, load_photograph
 from sgm.evaluation.generators import unit_range
-from sgm.evaluation.motion import flicker_levels, flow_percent, optical_flow
-from sgm.training.photographs import HELD_OUT, load_photograph
-from sgm.training.scenes import MEAN_RADIUS, WIDTHS_PER_SECOND_PER_BUCKET, Layer, Motion, scene_clip
+from sgm.metrics.motion import flicker_levels, flow_percent, optical_flow
 
 SIZE = 128
 

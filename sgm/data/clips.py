@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..config import ModelConfig
 from ..inputs.orbit import make_orbit
+from .camera_moves import scene_clip, still_image
 from .objects import HELD_OUT_SEED, random_object, render_orbit
-from .scenes import scene_clip, still_image
 
 ELEVATION_RANGE_DEG = (-10.0, 40.0)
 FPS_RANGE = (3.0, 24.0)

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..config import ModelConfig
+from ..data.camera_moves import scene_clip
+from ..data.photographs import HELD_OUT, load_photograph
 from ..inputs.image import fit_image
-from ..training.photographs import HELD_OUT, load_photograph
-from ..training.scenes import scene_clip
+from ..metrics.likeness import Pictures, psnr, rank_correlation
+from ..metrics.motion import flicker_levels, flow_percent, optical_flow
 from .generators import Generate, unit_range
-from .motion import flicker_levels, flow_percent, optical_flow
 from .report import Report
-from .scores import Pictures, psnr, rank_correlation
 
 
 @dataclass(frozen=True)

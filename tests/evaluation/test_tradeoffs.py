@@ -10,8 +10,8 @@ import pytest
 
 from sgm.config import load_config
 from sgm.evaluation.__main__ import main
-from sgm.evaluation.losses import EXACT, GUIDED, WAYS, Way, measure_losses
-from sgm.evaluation.scores import PSNR_OF_EQUAL_DB, Pictures
+from sgm.evaluation.tradeoffs import EXACT, GUIDED, WAYS, Way, measure_losses
+from sgm.metrics.likeness import PSNR_OF_EQUAL_DB, Pictures
 from tests.evaluation.test_main import random_checkpoint
 
 

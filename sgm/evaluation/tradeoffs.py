@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..config import GuidanceConfig, ModelConfig
-from ..outputs.findings import markdown_table
-from . import orbits, scenes
+from ..metrics.likeness import Pictures, psnr, ssim
+from ..metrics.tables import markdown_table
+from . import camera_moves
+from . import orbits
 from .generators import Generate
-from .scores import Pictures, psnr, ssim
 
 EXACT, GUIDED = "exact", "exact, guided"
 
@@ -122,11 +123,11 @@ def _orbits(generate: Generate, config: ModelConfig, count: int) -> tuple[list[P
 def _scenes(generate: Generate, config: ModelConfig, count: int) -> tuple[list[Pictures], dict[str, float]]:
     clips, features = [], []
     for number in range(count):
-        picture = scenes.held_out_picture(number, config)
-        for setting in scenes.SETTINGS:
-            clips.append(scenes.generated_clip(generate, number, picture, setting))
-            features.append(scenes.clip_features(number, setting, picture, clips[-1]))
-    return clips, scenes.clip_scores(features)
+        picture = camera_moves.held_out_picture(number, config)
+        for setting in camera_moves.SETTINGS:
+            clips.append(camera_moves.generated_clip(generate, number, picture, setting))
+            features.append(camera_moves.clip_features(number, setting, picture, clips[-1]))
+    return clips, camera_moves.clip_scores(features)
 
 
 def _likeness(clips: Sequence[Pictures], exact: Sequence[Pictures]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 import pytest
 
 from sgm.errors import UserError
-from sgm.outputs.findings import check_can_write, markdown_table, write_json
+from sgm.metrics.tables import check_can_write, markdown_table, write_json
 
 
 def test_columns_are_as_wide_as_their_widest_cell():

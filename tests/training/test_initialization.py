@@ -10,7 +10,7 @@ from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.models.video_model import VideoModel
 from sgm.training.__main__ import save_weights
-from sgm.training.start import take_weights
+from sgm.training.initialization import take_weights
 
 
 def test_the_autoencoder_goes_over_to_the_other_family(tmp_path: Path) -> None:
