@@ -29,6 +29,7 @@ class Progress:
     ):
         self.stream = stream if stream is not None else sys.stderr
         self.quiet = quiet
+        self._results = sys.stdout
         self._clock = clock
         self._last_line = clock()
 
@@ -49,8 +50,8 @@ class Progress:
                 advance(1)
 
     def print(self, text: str) -> None:
-        """A line of results on stdout, above any bar."""
-        self._write(sys.stdout, text)
+        """A line of results on what stdout was at the start, above any bar."""
+        self._write(self._results, text)
 
     def say(self, text: str) -> None:
         """A line on the stream, terminal or not, above any bar."""

@@ -11,9 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UserError
-from ..outputs.clip_files import clip_paths
 from ..outputs.publishing import REPORT_NAME
-from ..outputs.record import read_record
 from .items import Item
 from .make import Outcome
 
@@ -65,14 +63,6 @@ def summary(items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float) 
     if len(failed) > MAX_ROWS:
         lines.append(f"        ... and {len(failed) - MAX_ROWS} more, all in {REPORT_NAME}")
     return "\n".join(lines)
-
-
-def clip_line(record_path: Path, formats: Sequence[str], seconds: float) -> str:
-    """Where a clip is, its size, and how long it took."""
-    output = read_record(record_path)["output"]
-    main = clip_paths(record_path.parent, record_path.stem, formats).main
-    plural = "" if output["frames"] == 1 else "s"
-    return f"{main}: {output['frames']} frame{plural}, {output['width']}x{output['height']}, {seconds:.1f} s"
 
 
 def _describe(item: Item, outcome: Outcome | None, output_folder: Path) -> dict[str, Any]:
