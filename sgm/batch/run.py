@@ -164,8 +164,8 @@ class _Pages:
         by_item = {outcome.item: outcome for outcome in self.outcomes}
         planned = [by_item[item] for item in self.items if item in by_item]  # whichever came first
         pages = {
-            REPORT_NAME: partial(write_report, items=self.items, outcomes=planned),
-            CONTACT_SHEET_NAME: partial(write_contact_sheet, outcomes=planned, formats=self.request.formats),
+            REPORT_NAME: partial(write_report, folder=output_folder, items=self.items, outcomes=planned),
+            CONTACT_SHEET_NAME: partial(write_contact_sheet, folder=output_folder, outcomes=planned),
         }
         written = [self._write(output_folder / name, write) for name, write in pages.items()]
         end = time.monotonic()
