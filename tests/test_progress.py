@@ -118,8 +118,9 @@ def test_stages_of_less_than_a_minute_leave_the_line_to_the_one_around_them(watc
     assert stream.getvalue().splitlines() == ["clips: 2 of 6, 02:40 left", "clips: 4 of 6, 01:20 left"]
 
 
-def test_any_other_line_begins_the_minute_anew(capsys, watched):
-    clock, stream, progress = watched
+def test_any_other_line_begins_the_minute_anew(capsys):
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream, clock=clock)
     for number in progress.track("clips", range(20)):
         clock.now += 40
         (progress.say if number % 2 else progress.print)(f"clip {number}")

@@ -163,11 +163,11 @@ def test_all_bad_lines_are_told_in_their_order(images, out):
 
 
 def test_a_line_of_many_keys_takes_no_time(images, out):
-    start = time.monotonic()
+    start = time.process_time()
     keys = ", ".join(f'"{number}":1' for number in range(9_000))
     with pytest.raises(UserError, match="no parameter '0'"):
         plan(write_lines(images / "list.jsonl", "{" + keys + "}"), out)
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_a_list_that_is_no_file_is_not_waited_for(images, out):

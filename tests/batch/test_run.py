@@ -646,7 +646,7 @@ def test_two_quick_ctrl_c_still_say_what_is_left(tmp_path, out, make_image, star
     time.sleep(pause)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT), "which is 130 to a shell: the second came as Python ended"
     assert re.search(r"^ +\d+  left to make$", said, flags=re.MULTILINE)
     assert said.endswith("stopped by Ctrl-C; finished clips are kept\n")
     assert "Traceback" not in said
