@@ -1,4 +1,4 @@
-"""What defines a model version: frozen dataclasses, filled once from the YAML files in `configs/`.
+"""What defines a version of the model: frozen dataclasses from the YAML files in `configs/`, and where its weights are.
 
 A configuration is data only: numbers, names and lists. Nothing in it names Python code, so a stranger's file can run
 none; an unknown key, a missing one or a value of the wrong kind is an error that names it.
@@ -249,3 +249,29 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if type(value) is not kind:
         raise UserError(f"{where}: expected {kind.__name__}, got {value!r}")
     return value
+
+
+@dataclass(frozen=True)
+class Release:
+    """One version's weights. `repository` is Stability AI's on Hugging Face; None for a version that is in the box."""
+
+    repository: str | None
+    bundled_version: str
+
+    @property
+    def page(self) -> str:
+        """The model's page, where its licence is read and accepted; empty for a version in the box."""
+        return f"https://huggingface.co/{self.repository}" if self.repository else ""
+
+
+RELEASES = {
+    "svd": Release("stabilityai/stable-video-diffusion-img2vid", "svd_tiny"),
+    "svd_xt": Release("stabilityai/stable-video-diffusion-img2vid-xt", "svd_tiny"),
+    "svd_xt_1_1": Release("stabilityai/stable-video-diffusion-img2vid-xt-1-1", "svd_tiny"),
+    "svd_image_decoder": Release("stabilityai/stable-video-diffusion-img2vid", "svd_tiny"),
+    "svd_xt_image_decoder": Release("stabilityai/stable-video-diffusion-img2vid-xt", "svd_tiny"),
+    "sv3d_u": Release("stabilityai/sv3d", "sv3d_tiny"),
+    "sv3d_p": Release("stabilityai/sv3d", "sv3d_tiny"),
+    "svd_tiny": Release(None, "svd_tiny"),
+    "sv3d_tiny": Release(None, "sv3d_tiny"),
+}

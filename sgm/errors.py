@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
+from collections.abc import Iterable
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -49,3 +51,9 @@ def in_one_line(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error)
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` for the known word nearest to a misspelt one; empty where none is near."""
+    nearest = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""

@@ -12,7 +12,7 @@ from sgm.config import CLIPConfig, ModelConfig, load_config
 from sgm.models.video_model import VideoModel
 from tests.deterministic_weights import weights_for
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "reference"
 GOLDEN_NAMES = ("svd", "svd_xt", "svd_image_decoder", "sv3d_u", "sv3d_p")
 VIT_B_32 = CLIPConfig(image_size=224, patch_size=32, width=768, layers=12, heads=12, embed_dim=512)
 

@@ -21,9 +21,9 @@ import yaml
 from PIL import Image
 
 from sample import sample
-from sgm.command_line import PARAMETERS, run
-from sgm.parameter import NAME, PATH, TRUTH
-from sgm.sampling_parameters import SamplingParameters
+from sgm.parameters.command_line import PARAMETERS, run
+from sgm.parameters.parameter import NAME, PATH, TRUTH
+from sgm.parameters.sampling import SamplingParameters
 
 PROJECT = Path(__file__).parent.parent
 RANDOM = random.Random(20)
@@ -193,7 +193,7 @@ def folder(tmp_path, monkeypatch):
     def refuse(*args, **more):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("sgm.pipeline.load", refuse)
+    monkeypatch.setattr("sgm.generation.pipeline.load", refuse)
     return tmp_path
 
 

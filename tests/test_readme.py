@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgm.command_line import PARAMETERS, parse
-from sgm.config import load_config
-from sgm.memory import MEMORY_MODES, tensor_bytes
-from sgm.presets import PRESETS
-from sgm.versions import RELEASES
+from sgm.config import RELEASES, load_config
+from sgm.parameters.command_line import PARAMETERS, parse
+from sgm.parameters.presets import PRESETS
+from sgm.runtime.memory import MEMORY_MODES, tensor_bytes
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -64,7 +63,7 @@ def test_versions_are_described_as_they_are() -> None:
 def test_examples_are_understood(
     example: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgm.request.recorded_parameters", lambda path: {"input_path": "photo.png"})
+    monkeypatch.setattr("sgm.parameters.request.recorded_parameters", lambda path: {"input_path": "photo.png"})
     parse(shlex.split(example)[2:])
     assert capsys.readouterr().err == "", "an example that warns is no example"
 

@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..inputs.find import check_image_path, fixed_part, images_in, images_like, is_folder, is_pattern
 from ..outputs.clip_files import check_name
-from ..parameter import NAME, PATH, Parameter, parameters_of
-from ..request import Request
-from ..sampling_parameters import SamplingParameters, ignored_parameters
-from ..versions import did_you_mean
+from ..parameters.parameter import NAME, PATH, Parameter, parameters_of
+from ..parameters.request import Request
+from ..parameters.sampling import SamplingParameters, ignored_parameters
 
 PATH_LIST, JSON_LINES = ".txt", (".jsonl", ".ndjson")
 MAX_PART_BYTES = 200  # file systems allow 255, of which numbers and suffixes need some

@@ -23,15 +23,15 @@ from ..errors import error_numbers, in_one_line, is_out_of_memory, is_out_of_roo
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, save_clip
 from ..outputs.publishing import workplace
+from ..parameters.request import Request
 from ..progress import Progress
-from ..request import Request
-from .done import Records, claim_key
 from .items import Item
+from .resume import Records, claim_key
 
 if TYPE_CHECKING:
     import torch
 
-    from ..pipeline import Clip, Pipeline, Shot
+    from ..generation.pipeline import Clip, Pipeline, Shot
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Outcome:
 
 def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) -> Pipeline:
     """The model that the request asks for, loaded; says which device and memory mode were chosen for the user."""
-    from ..pipeline import load  # only now: torch takes seconds to import
+    from ..generation.pipeline import load  # only now: torch takes seconds to import
 
     pipeline = load(
         request.version,

@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
 from ..outputs.publishing import clear_leftovers, workplace
+from ..parameters.parameter import kind_of_device
+from ..parameters.request import Request
 from ..progress import Progress
-from ..remake import kind_of_device
-from ..request import Request
-from .done import claim_key
 from .items import Item, is_single
 from .make import Outcome, is_lost, load_pipeline, make_items
+from .resume import claim_key
 
 if TYPE_CHECKING:
-    from ..pipeline import Pipeline
+    from ..generation.pipeline import Pipeline
 
 MAX_DEATHS = 3  # of workers at an item
 MOST_ITEMS_A_TASK = 8
@@ -157,7 +157,7 @@ class _Worker:
         if self._pipeline is None:
             request = replace(self._request, device=self._kind.device, sampling=self._request.asked)
             if self._kind.device == "cuda" and self._kind.gpus < 1:
-                from ..devices import keep_to_share  # with torch, which the driver has no need of
+                from ..runtime.devices import keep_to_share  # with torch, which the driver has no need of
 
                 keep_to_share(self._kind.gpus)
             self._pipeline = load_pipeline(request, self._checkpoint, Progress(quiet=True))

@@ -14,17 +14,17 @@ from tqdm import tqdm
 
 from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
-from ..outputs.interrupts import uninterrupted
-from ..outputs.lock_file import locked
 from ..outputs.publishing import CLAIM, CONTACT_SHEET_NAME, LOCK, REPORT_NAME, clear_leftovers
-from ..outputs.whole_file import write_whole
+from ..parameters.request import Request
 from ..progress import Progress
-from ..request import Request
+from ..storage.interrupts import uninterrupted
+from ..storage.lock_file import locked
+from ..storage.whole_file import write_whole
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
-from .done import Records, claim_key
 from .items import Item
 from .make import Outcome, load_pipeline, make_items
 from .report import check_report_is_ours, clip_line, summary, write_report
+from .resume import Records, claim_key
 
 Engine = Callable[[Sequence[Item]], Generator[Outcome]]  # makes items, and gives each one's outcome as it comes
 

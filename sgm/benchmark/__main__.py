@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config import RELEASES
 from ..errors import UserError
-from ..flags import help_of, read_request, run_command
-from ..outputs.findings import check_can_write
-from ..parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
-from ..presets import PRESETS
-from ..request import DEVICE
-from ..versions import RELEASES
+from ..metrics.tables import check_can_write
+from ..parameters.flags import help_of, read_request, run_command
+from ..parameters.parameter import DEVICE, NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
+from ..parameters.presets import PRESETS
 
 MODES = ("high", "low", "lowest")
 

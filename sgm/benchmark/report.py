@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..outputs.findings import markdown_table
+from ..metrics.tables import markdown_table
 
 Row = Mapping[str, Any]
 STAGES = ("loading", "image tower", "encoding", "UNet, one step", "sampling", "decoding", "writing", "whole clip")

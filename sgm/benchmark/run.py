@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ..checkpoint.finding import find_checkpoint
 from ..config import ModelConfig, load_config
-from ..devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from ..errors import UserError
-from ..evaluation.scores import Pictures, psnr, ssim
-from ..outputs.findings import write_json
-from ..pipeline import load
+from ..generation.pipeline import load
+from ..metrics.likeness import Pictures, psnr, ssim
+from ..metrics.tables import write_json
+from ..parameters.sampling import SamplingParameters
 from ..progress import Progress
-from ..sampling_parameters import SamplingParameters
+from ..runtime.devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from .arithmetic import Arithmetic, ceiling, count
 from .diffusers_pipeline import Rival, check_diffusers
 from .machine import describe_machine

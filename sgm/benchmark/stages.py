@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..generation.pipeline import Pipeline
 from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
 from ..outputs.provenance import Provenance
-from ..outputs.record import Stages
 from ..outputs.video import write_video
-from ..pipeline import Pipeline
-from ..sampling_parameters import SamplingParameters
+from ..parameters.sampling import SamplingParameters
+from ..stages import Stages
 from .timing import Timing, measure_in_turn
 
 FPS = 6

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..config import RELEASES
 from ..errors import UserError
-from ..flags import help_of, read_request
-from ..parameter import NAME, PATH, parameter, read_fields
+from ..parameters.flags import help_of, read_request
+from ..parameters.parameter import NAME, PATH, parameter, read_fields
 from ..progress import Progress
-from ..versions import RELEASES
 
 NOT_ONE_OF_OURS, BAD_REQUEST, FAILURE, INTERRUPTED = 1, 2, 1, 130
 PURPOSE = "Says what a checkpoint is (inspect), or writes it anew in the other layout (convert)."

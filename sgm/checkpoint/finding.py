@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..config import RELEASES
 from ..errors import UserError
-from ..versions import RELEASES
 from .files import Checkpoint, weight_files
 from .hub import Repository, fetch, find_cached, read_address
 

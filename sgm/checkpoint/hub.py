@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config import RELEASES
 from ..errors import UserError
-from ..outputs.record import file_sha256
-from ..versions import RELEASES
+from ..storage.hashing import file_sha256
 from .fetching import fetch_file, is_sha256
 from .files import COMPONENTS, SUFFIXES, Checkpoint, weight_files, weight_names
 

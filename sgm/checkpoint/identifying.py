@@ -6,9 +6,8 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from ..config import load_config
+from ..config import RELEASES, load_config
 from ..models.video_model import VideoModel
-from ..versions import RELEASES
 from .files import weight_files
 from .layouts import OPTIONAL_PARTS
 from .loading import Comparison, compare, empty_model, held_by, is_beside_the_model, layout_of

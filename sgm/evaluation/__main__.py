@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.finding import find_checkpoint
+from ..config import RELEASES
 from ..errors import UserError
-from ..flags import help_of, read_request, run_command
-from ..outputs.findings import check_can_write, write_json
-from ..parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
-from ..presets import PRESETS
+from ..metrics.tables import check_can_write, write_json
+from ..parameters.flags import help_of, read_request, run_command
+from ..parameters.parameter import DEVICE, NAME, PATH, TRUTH, WHOLE, parameter, read_fields
+from ..parameters.presets import PRESETS
 from ..progress import Progress
-from ..request import DEVICE
-from ..versions import RELEASES
 
 if TYPE_CHECKING:
-    from ..pipeline import Pipeline
+    from ..generation.pipeline import Pipeline
     from .generators import Generate
-    from .losses import Losses
     from .report import Report
+    from .tradeoffs import Losses
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
 PICTURE_SUFFIXES = (".webp", ".gif")
@@ -116,7 +115,7 @@ def run(request: EvaluationRequest) -> None:
     checkpoint = find_checkpoint(request.version, request.checkpoint)
     check_can_write(request.picture or request.output)
 
-    from ..pipeline import load  # only now: torch takes seconds to import
+    from ..generation.pipeline import load  # only now: torch takes seconds to import
 
     load_with = partial(
         load,
@@ -163,9 +162,9 @@ def _draw(pipeline: Pipeline, request: EvaluationRequest) -> None:
 
 
 def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Report]:
+    from .camera_moves import evaluate_scenes
     from .generators import reconstruct
     from .orbits import evaluate_orbits
-    from .scenes import evaluate_scenes
 
     pipeline = load_with(fp8=request.fp8)
     given = _generate_as_asked(pipeline, request), partial(reconstruct, pipeline), pipeline.config
@@ -179,7 +178,7 @@ def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
 
 def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Losses]:
     from .generators import generate, with_guidance
-    from .losses import RELEASED_GUIDANCE, Way, measure_losses
+    from .tradeoffs import RELEASED_GUIDANCE, Way, measure_losses
 
     pipeline = load_with()
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..config import GuidanceConfig
-from ..outputs.record import Stages
-from ..pipeline import Pipeline
-from ..sampling_parameters import SamplingParameters
-from .scores import Pictures
+from ..generation.pipeline import Pipeline
+from ..metrics.likeness import Pictures
+from ..parameters.sampling import SamplingParameters
+from ..stages import Stages
 
 
 class Generate(Protocol):

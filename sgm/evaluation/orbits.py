@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ModelConfig
+from ..data.clips import ELEVATION_RANGE_DEG, over_white
+from ..data.objects import HELD_OUT_SEED, random_object, render_orbit
 from ..inputs.orbit import Orbit, make_orbit
-from ..training.objects import HELD_OUT_SEED, random_object, render_orbit
-from ..training.pictures import ELEVATION_RANGE_DEG, over_white
+from ..metrics.likeness import Pictures, nearest_is_own, psnr_of_error, squared_errors, ssim
 from .generators import Generate, unit_range
 from .report import Report
-from .scores import Pictures, nearest_is_own, psnr_of_error, squared_errors, ssim
 
 MEAN_OF_OBJECTS = 500
 

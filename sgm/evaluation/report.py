@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..outputs.findings import markdown_table
+from ..metrics.tables import markdown_table
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..config import ModelConfig
-from ..outputs.whole_file import write_whole
+from ..metrics.likeness import Pictures
+from ..storage.whole_file import write_whole
+from .camera_moves import Setting, generated_clip, held_out_picture
 from .generators import Generate
 from .orbits import generated_views, held_out_orbit
-from .scenes import Setting, generated_clip, held_out_picture
-from .scores import Pictures
 
 TILE_SIZE = 128  # pixels that a frame is at least shown in
 GAP, CAPTION_HEIGHT = 8, 20

@@ -16,8 +16,10 @@ from sgm.errors import UserError
 from sgm.outputs.pictures import write_frames, write_gif, write_webp
 from sgm.outputs.provenance import Provenance
 from sgm.outputs.publishing import part_path, publish
-from sgm.outputs.record import Stages, file_sha256, write_record
+from sgm.outputs.record import write_record
 from sgm.outputs.video import write_video
+from sgm.stages import Stages
+from sgm.storage.hashing import file_sha256
 
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "frames": ""}  # each with what follows the clip's name
 DEFAULT_FORMATS = ("mp4", "frames")

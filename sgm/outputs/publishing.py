@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sgm.outputs.interrupts import uninterrupted
-from sgm.outputs.lock_file import locked
+from sgm.storage.interrupts import uninterrupted
+from sgm.storage.lock_file import locked
 
 REPORT_NAME, CONTACT_SHEET_NAME = "report.json", "index.html"  # what a batch writes into its output folder
 

@@ -12,19 +12,14 @@ output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
-stages      for each stage: seconds, peak_memory_bytes, memory (see `Stages`); of all the clips_at_once, which went
+stages      for each stage: seconds, peak_memory_bytes, memory (see `sgm.stages`); of all the clips_at_once, which went
             through the UNet together
 """
 
-import hashlib
 import json
 import platform
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -116,105 +111,6 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no record of a clip: it has no {', '.join(missing)}; give the .json beside a clip")
     assert isinstance(record, dict)
     return record
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read piece by piece, once for as long as the file doesn't change."""
-    status = path.stat()
-    return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-def describe_file(path: Path | None) -> dict[str, str | None]:
-    """A file's absolute path and SHA-256, both None for what came from memory."""
-    if path is None:
-        return {"path": None, "sha256": None}
-    return {"path": str(path.resolve()), "sha256": file_sha256(path)}
-
-
-class Stages:
-    """Seconds and peak memory of the named stages of one run.
-
-        stages = Stages(device="cuda")
-        with stages.measure("sampling"):
-            ...
-        stages.measured == {"sampling": {"seconds": 12.3, "peak_memory_bytes": 8_000_000_000, "memory": "cuda"}}
-
-    What "memory" says was counted: "cuda", the most that torch held on the device during the stage; "resident", the
-    most main memory that the process held during the stage; "resident_since_start", the same since the process started,
-    where the system can't forget earlier peaks; null where it tells nothing. A stage that is measured again adds its
-    seconds and keeps the higher peak. Stages don't nest.
-    """
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.measured: dict[str, dict[str, Any]] = {}
-        self._device = device
-        self._running = False
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Measure what runs inside as a stage of this name; a stage that fails isn't noted."""
-        assert not self._running, "stages don't nest"
-        self._running = True
-        try:
-            reset = _reset_peak_memory(self._device)
-            start = time.perf_counter()
-            yield
-            memory, peak_bytes = _peak_memory(self._device, reset)  # waits for the device, so the time is read after it
-            seconds = time.perf_counter() - start
-        finally:
-            self._running = False
-        earlier = self.measured.get(name, {"seconds": 0.0, "peak_memory_bytes": peak_bytes})
-        if peak_bytes is not None:
-            peak_bytes = max(peak_bytes, earlier["peak_memory_bytes"])
-        seconds = round(earlier["seconds"] + seconds, 3)
-        self.measured[name] = {"seconds": seconds, "peak_memory_bytes": peak_bytes, "memory": memory}
-
-
-def _reset_peak_memory(device: str) -> bool:
-    """Forget earlier peaks, or return False where that can't be done."""
-    if device.startswith("cuda"):
-        torch = sys.modules["torch"]
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    if device == "mps":
-        sys.modules["torch"].mps.synchronize()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: 5 resets the peak resident size, see proc(5)
-    except OSError:
-        return False
-    return True
-
-
-def _peak_memory(device: str, reset: bool) -> tuple[str | None, int | None]:
-    """What was counted, as the docstring of `Stages` names it, and the peak in bytes."""
-    if device.startswith("cuda"):
-        torch = sys.modules["torch"]
-        torch.cuda.synchronize(device)
-        return "cuda", torch.cuda.max_memory_allocated(device)
-    if device == "mps":
-        sys.modules["torch"].mps.synchronize()
-    if reset:
-        status = Path("/proc/self/status").read_text()
-        high_water = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
-        if high_water is not None:
-            return "resident", int(high_water) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None, None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return "resident_since_start", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@cache
-def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
-    """The size and the time of the last change are there to tell apart a file's contents over time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def package_versions() -> dict[str, str]:

@@ -14,23 +14,22 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ..config import load_config
-from ..devices import choose_device
 from ..errors import UserError
-from ..flags import help_of, read_request, run_command
 from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
-from ..outputs.record import file_sha256
-from ..outputs.whole_file import write_whole
-from ..parameter import PATH, WHOLE, parameter, read_fields
-from ..request import DEVICE
+from ..parameters.flags import help_of, read_request, run_command
+from ..parameters.parameter import DEVICE, PATH, WHOLE, parameter, read_fields
+from ..runtime.devices import choose_device
+from ..storage.hashing import file_sha256
+from ..storage.whole_file import write_whole
 from .config import TrainingConfig, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
 from .image_tower import ImageTowerObjective
+from .initialization import take_weights
 from .loop import Objective, Trainer
 from .report import save_loss_plot, save_sheet
-from .start import take_weights
 from .state import load_state, save_state
 
 USAGE = "python -m sgm.training CONFIG_FILE [--NAME VALUE] ..."

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.clips import to_tensor, training_clip
 from ..models.layers import FrameConv, TimestepResBlock
 from ..models.vae import AttentionBlock, Decoder, ResBlock, is_temporal
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
-from .pictures import to_tensor, training_clip
-from .start import zero
+from .initialization import zero
 
 
 class DecoderObjective:

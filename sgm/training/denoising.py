@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoiser import Solver, conditioned_network, sample_latents
+from ..data.clips import TrainingClip, orbit_excerpt, scene_excerpt, to_tensor, training_clip
 from ..diffusion.scaling import denoise
+from ..generation.denoiser import Solver, conditioned_network, sample_latents
 from ..models.attention import SpatioTemporalTransformer
 from ..models.conditioner import Conditioning
 from ..models.layers import TimestepResBlock
 from ..models.unet import VideoUNet
 from ..models.video_model import VideoModel, is_used_when_sampling
 from .config import TrainingConfig
-from .pictures import TrainingClip, orbit_excerpt, scene_excerpt, to_tensor, training_clip
-from .start import zero
+from .initialization import zero
 
 CONDITION_DROPOUT = 0.1
 # Log-normal augmentation noise on the input image of the svd family (arXiv:2311.15127, appendix D).

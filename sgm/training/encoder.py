@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.clips import training_still
 from ..models.vae import Autoencoder, Encoder, Level, ResBlock
-from .pictures import training_still
-from .start import zero
+from .initialization import zero
 
 NUM_PICTURES = 3000
 CONSTANT = 30.0  # against components of about 1: the deviation varies by a few tenths of a percent

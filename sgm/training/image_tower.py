@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.camera_moves import Layer, Motion, camera_motion
+from ..data.clips import to_tensor, training_clip
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
-from .pictures import to_tensor, training_clip
-from .scenes import Layer, Motion, camera_motion
 
 # A sheet's clips move their picture by this share of its width from frame to frame.
 SHEET_DISPLACEMENT = 0.01

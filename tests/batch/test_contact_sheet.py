@@ -14,7 +14,7 @@ from sgm.batch.make import Outcome
 from sgm.errors import UserError
 from sgm.outputs.clip_files import new_key, save_clip
 from sgm.outputs.publishing import workplace
-from sgm.sampling_parameters import SamplingParameters
+from sgm.parameters.sampling import SamplingParameters
 
 ODD = """<script>alert('"&amp;')</script> #1?%20 é"""
 

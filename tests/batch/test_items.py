@@ -6,7 +6,7 @@ import pytest
 
 from sgm.batch.items import is_single, plan_items
 from sgm.errors import UserError
-from sgm.request import make_request
+from sgm.parameters.request import make_request
 
 
 def plan(path, out, said=None, **given):

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from sgm.batch import ray_engine
-from sgm.batch.done import claim_key
 from sgm.batch.items import plan_items
+from sgm.batch.resume import claim_key
 from sgm.checkpoint.finding import find_checkpoint
-from sgm.command_line import parse
 from sgm.errors import UserError
 from sgm.outputs.publishing import workplace
+from sgm.parameters.command_line import parse
 
 WORDS = ["--engine", "ray", "--cpus_per_worker", "1"]
 MANY = 8
@@ -242,7 +242,7 @@ def test_a_cluster_without_room_is_told(monkeypatch, images, words):
 @pytest.mark.parametrize(("gpus", "device", "shares"), [(0.4, "cuda", [0.4]), (1.0, "cuda", []), (0.4, "cpu", [])])
 def test_a_worker_keeps_to_its_share_of_a_card(monkeypatch, images, gpus, device, shares):
     done = []
-    monkeypatch.setattr("sgm.devices.keep_to_share", done.append)
+    monkeypatch.setattr("sgm.runtime.devices.keep_to_share", done.append)
     monkeypatch.setattr(ray_engine, "load_pipeline", lambda request, *_: done.append(request.device))
     request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
     worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, gpus, device), attempts=None)

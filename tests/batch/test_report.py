@@ -7,7 +7,7 @@ from sgm.batch.items import Item
 from sgm.batch.make import Outcome
 from sgm.batch.report import MAX_ROWS, check_report_is_ours, summary, write_report
 from sgm.errors import UserError
-from sgm.sampling_parameters import SamplingParameters
+from sgm.parameters.sampling import SamplingParameters
 
 ITEMS = [Item(Path(f"in/{name}.png"), name, SamplingParameters(), 6.0, line) for line, name in enumerate("abcd", 1)]
 

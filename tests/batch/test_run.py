@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sgm.generation.frames.pipeline import Pipeline
 
-from sgm import pipeline
 from sgm.batch import make, run
-from sgm.batch.done import Records
-from sgm.devices import choose_device, keep_to_share
+from sgm.batch.resume import Records
+from sgm.generation.frames import pipeline
 from sgm.outputs.video import read_video
-from sgm.pipeline import Pipeline
+from sgm.runtime.devices import choose_device, keep_to_share
 
 
 def report_of(out: Path) -> dict:
@@ -66,7 +66,7 @@ def no_loading(monkeypatch):
     def refuse(*args, **more):
         raise AssertionError("the model was loaded")
 
-    return lambda: monkeypatch.setattr("sgm.pipeline.load", refuse)
+    return lambda: monkeypatch.setattr("sgm.generation.pipeline.load", refuse)
 
 
 def test_a_rerun_makes_only_what_is_missing(images, out, run_here, no_loading, capsys):
@@ -278,7 +278,7 @@ def check_same_frames(limited: Path, free: Path) -> None:
 
 def data_of_libraries() -> int:
     """What RLIMIT_DATA counts of a process that has only imported: torch for graphics cards takes 550 MB of it more."""
-    code = "import sgm.pipeline, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
+    code = "import sgm.generation.pipeline, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
     command, project = [sys.executable, "-c", code], Path(__file__).parents[2]
     status = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
     (kilobytes,) = re.findall(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
@@ -557,7 +557,7 @@ def test_ctrl_c_before_the_first_clip(images, out, run_here, monkeypatch, capsys
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Records, "find", find_or_stop)
-    monkeypatch.setattr("sgm.pipeline.load", load_or_stop)
+    monkeypatch.setattr("sgm.generation.pipeline.load", load_or_stop)
     capsys.readouterr()
     assert run_here(images) == 130
     there = 1 if moment == "looking" else 2

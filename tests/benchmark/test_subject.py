@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from sgm.generation.frames.pipeline import load
 
 from sgm.benchmark.subject import narrowed, write_config, write_random_weights
 from sgm.config import load_config
-from sgm.outputs.record import Stages
-from sgm.pipeline import load
-from sgm.sampling_parameters import SamplingParameters
+from sgm.parameters.sampling import SamplingParameters
+from sgm.stages import Stages
 
 
 @pytest.mark.parametrize("version", ["svd_xt", "sv3d_p"])

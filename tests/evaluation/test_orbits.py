@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sgm.config import load_config
+from sgm.data import objects
 from sgm.evaluation.orbits import (
     evaluate_orbits,
     held_out_orbit,
@@ -11,8 +12,7 @@ from sgm.evaluation.orbits import (
     view_features,
     view_scores,
 )
-from sgm.evaluation.scores import psnr
-from sgm.training import objects
+from sgm.metrics.likeness import psnr
 
 CONFIG = replace(load_config("sv3d_tiny"), num_frames=7, width=32, height=32)
 ORBITS = [held_out_orbit(number, CONFIG) for number in range(3)]

@@ -1,7 +1,7 @@
 import json
 
 from sgm.evaluation.report import Report
-from sgm.outputs.findings import write_json
+from sgm.metrics.tables import write_json
 
 REPORT = Report(
     title="a model: 2 inputs",

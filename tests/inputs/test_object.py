@@ -14,7 +14,7 @@ from sgm.errors import UserError
 from sgm.inputs import object as object_module
 from sgm.inputs.object import cut_out, frame_object
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[1] / "reference"
 
 
 def photo(size=(1000, 500), mode="RGB"):

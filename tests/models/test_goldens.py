@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from sgm.generation.frames.denoiser import Solver, make_denoiser
+from sgm.generation.frames.pipeline import Pipeline
 
-from sgm.denoiser import Solver, make_denoiser
 from sgm.diffusion.guidance import guidance_scales
 from sgm.diffusion.sampler import sample_euler
 from sgm.diffusion.schedule import karras_sigmas
@@ -14,11 +15,10 @@ from sgm.inputs.orbit import make_orbit
 from sgm.models.clip import prepare_for_clip
 from sgm.models.conditioner import Conditioning
 from sgm.models.video_model import VideoModel
-from sgm.outputs.record import Stages
-from sgm.pipeline import Pipeline
-from sgm.placement import Placement
+from sgm.parameters.sampling import SamplingParameters
 from sgm.progress import Progress
-from sgm.sampling_parameters import SamplingParameters
+from sgm.runtime.offloading import Placement
+from sgm.stages import Stages
 from tests.small_models import DATA, GOLDEN_NAMES, Golden, deterministic_model, read_golden, relative_error
 
 TOLERANCE = 1e-4

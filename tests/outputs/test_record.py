@@ -1,21 +1,18 @@
-"""The record: what it holds, what it says of broken files, and how it counts time and memory."""
+"""The record: what it holds, and what it says of broken files."""
 
 import hashlib
 import json
-import mmap
 import sys
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import sgm
 from sgm.errors import UserError
-from sgm.outputs import record as record_module
-from sgm.outputs.record import Stages, build_record, describe_file, file_sha256, read_record, write_record
+from sgm.outputs.record import build_record, read_record, write_record
+from sgm.storage.hashing import describe_file
 
 
 @pytest.fixture
@@ -131,88 +128,6 @@ def test_reading_what_is_not_there(tmp_path):
         read_record(tmp_path / "absent.json")
     with pytest.raises(UserError, match="Is a directory"):
         read_record(tmp_path)
-
-
-def test_a_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
-    path = tmp_path / "weights"
-    path.write_bytes(b"first")
-    assert file_sha256(path) == hashlib.sha256(b"first").hexdigest()
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", None)
-        assert file_sha256(path) == hashlib.sha256(b"first").hexdigest()
-    path.write_bytes(b"second")
-    assert file_sha256(path) == hashlib.sha256(b"second").hexdigest()
-
-
-def test_stages_measure_time_and_add_up():
-    stages = Stages()
-    for _ in range(2):
-        with stages.measure("sampling"):
-            time.sleep(0.05)
-    with stages.measure("decoding"):
-        pass
-    assert list(stages.measured) == ["sampling", "decoding"]
-    assert 0.1 <= stages.measured["sampling"]["seconds"] < 0.5
-    assert stages.measured["decoding"]["seconds"] < 0.05
-
-
-def test_stages_see_the_memory_of_the_stage():
-    stages = Stages()
-    with stages.measure("small"):
-        pass
-    with stages.measure("large"), mmap.mmap(-1, 200_000_000) as pages:  # malloc might reuse what it still holds
-        pages.write(bytes(len(pages)))
-    with stages.measure("small again"):
-        pass
-    peaks = {name: stage["peak_memory_bytes"] for name, stage in stages.measured.items()}
-    if stages.measured["large"]["memory"] == "resident":
-        assert peaks["large"] - peaks["small"] > 150_000_000
-        assert peaks["large"] - peaks["small again"] > 150_000_000
-    else:  # a mark that only rises
-        assert stages.measured["large"]["memory"] == "resident_since_start"
-        assert peaks["small"] <= peaks["large"] <= peaks["small again"]
-
-
-def test_stages_fall_back_to_the_mark_of_the_whole_process(monkeypatch):
-    monkeypatch.setattr(record_module, "_reset_peak_memory", lambda device: False)
-    stages = Stages()
-    with stages.measure("sampling"):
-        pass
-    assert stages.measured["sampling"]["memory"] == "resident_since_start"
-    assert stages.measured["sampling"]["peak_memory_bytes"] > 10_000_000
-
-
-def test_stages_on_cuda_ask_torch_for_that_device(monkeypatch):
-    calls = []
-
-    class Cuda:
-        def __getattr__(self, name):
-            return lambda device: calls.append((name, device)) or 5
-
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=Cuda()))
-    stages = Stages(device="cuda:1")
-    with stages.measure("sampling"):
-        calls.append("work")
-    assert calls == [
-        ("synchronize", "cuda:1"),
-        ("reset_peak_memory_stats", "cuda:1"),
-        "work",
-        ("synchronize", "cuda:1"),
-        ("max_memory_allocated", "cuda:1"),
-    ]
-    assert stages.measured["sampling"]["peak_memory_bytes"] == 5
-    assert stages.measured["sampling"]["memory"] == "cuda"
-
-
-def test_a_stage_that_fails_is_not_noted_and_the_next_one_is():
-    stages = Stages()
-    with pytest.raises(KeyError), stages.measure("sampling"):
-        raise KeyError
-    with pytest.raises(AssertionError, match="nest"), stages.measure("outer"), stages.measure("inner"):
-        pass
-    with stages.measure("decoding"):
-        pass
-    assert list(stages.measured) == ["decoding"]
 
 
 def test_record_is_plain_json_for_people(tmp_path, sources):

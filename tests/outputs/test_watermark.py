@@ -13,7 +13,7 @@ from sgm.outputs.pictures import write_frames
 from sgm.outputs.video import read_video, write_video
 from sgm.outputs.watermark import MESSAGE_BITS, can_watermark, embed_watermark
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parent.parent / "reference"
 
 
 def pan_over(photograph, frames=8, height=576, width=1024):

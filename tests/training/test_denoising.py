@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from sgm.data.clips import training_clip
 from sgm.diffusion.scaling import denoise
 from sgm.models.video_model import VideoModel
 from sgm.training.__main__ import build_model
 from sgm.training.config import TrainingConfig, load_training_config
 from sgm.training.denoising import DenoisingObjective, denoising_loss
 from sgm.training.loop import Trainer
-from sgm.training.pictures import training_clip
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from sgm.config import load_config
+from sgm.data.clips import to_tensor, training_still
 from sgm.models.vae import Autoencoder
 from sgm.training import encoder
-from sgm.training.pictures import to_tensor, training_still
 
 SIZE, SEED, NUM_PICTURES = 64, 5, 60
 

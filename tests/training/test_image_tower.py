@@ -9,13 +9,13 @@ import torch
 
 from sgm.checkpoint.loading import load_model
 from sgm.config import load_config
+from sgm.data.camera_moves import camera_motion, scene_clip
+from sgm.data.clips import to_tensor
 from sgm.models.video_model import VideoModel
 from sgm.training.__main__ import build_model
 from sgm.training.config import TrainingConfig, load_training_config
 from sgm.training.image_tower import ImageTowerObjective
 from sgm.training.loop import Trainer
-from sgm.training.pictures import to_tensor
-from sgm.training.scenes import camera_motion, scene_clip
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import torch
 
 from sgm.checkpoint.loading import load_model
 from sgm.config import load_config
-from sgm.flags import read_request
+from sgm.parameters.flags import read_request
 from sgm.training import __main__ as training
 from sgm.training.__main__ import TrainingRequest, main
 from sgm.training.config import load_training_config

@@ -1,0 +1,157 @@
+"""The resume rule: a clip is done where its record is there, tells of the same making, and its files are whole.
+
+Nothing else is kept, no list and no database: whoever sees the output folder sees what is done. The same making is the
+same image by its SHA-256, the same parameters, the same configuration and the same weights by their SHA-256. Device
+and precision count where they are asked for, for the defaults of another machine would make every clip again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.files import Checkpoint
+from ..config import ModelConfig
+from ..errors import UserError
+from ..generation.fitting import fitted_size
+from ..outputs.clip_files import is_whole
+from ..outputs.record import read_record
+from ..parameters.parameter import kind_of_device
+from ..parameters.request import Request
+from ..parameters.sampling import SamplingParameters
+from ..storage.hashing import file_sha256
+from .items import Item
+
+RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)
+
+
+class Records:
+    """The records in the folders of a run, listed once a folder, to find the clip of an item among them."""
+
+    def __init__(self, request: Request, checkpoint: Checkpoint):
+        self._request, self._checkpoint = request, checkpoint
+        self._listed: dict[Path, Mapping[str, Sequence[Path]]] = {}
+
+    def find(self, item: Item) -> Path | None:
+        """The record of a finished clip that the item asks for, or None where it is still to be made."""
+        folder = item.folder(self._request.output_folder)
+        if folder not in self._listed:
+            self._listed[folder] = _records_by_name(folder)
+        for path in self._listed[folder].get(item.stem, ()):
+            try:
+                record = read_record(path)
+            except UserError:  # another program's file
+                continue
+            if _tells_of(record, item, self._request, self._checkpoint) and is_whole(path, record):
+                return path
+        return None
+
+
+def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
+    """What two processes that want the same clip call it alike, before it is made, by whatever paths they have.
+
+    Device and precision don't count, for a clip of either may do for both: two cards of a machine share a batch.
+    """
+    wanted = {
+        "item": {**asdict(item), "line": None, "image_path": _content(item.image_path)},
+        "model": asdict(request.model),
+        "checkpoint": checkpoint.describe()["sha256"],
+        **{name: getattr(request, name) for name in ("fp8", "formats", "quality")},
+    }
+    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+
+
+def _content(image_path: Path) -> str:
+    """What tells an image from others: its SHA-256, or its path where it can't be read, of which its turn will tell."""
+    try:
+        return file_sha256(image_path)
+    except OSError:
+        return str(image_path.absolute())
+
+
+def _records_by_name(folder: Path) -> dict[str, list[Path]]:
+    """Paths of JSON files, the lowest number first, by the name of clip that they may be of: photo-1 or photo."""
+    found = defaultdict(list)
+    names = (entry.name for entry in os.scandir(folder)) if folder.is_dir() else iter(())
+    for file_name in sorted(names, key=lambda name: (len(name), name)):
+        if match := RECORD_NAME.fullmatch(file_name):
+            for name in {match["name"], file_name.removesuffix(".json")}:
+                found[name].append(folder / file_name)
+    return found
+
+
+def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Checkpoint) -> bool:
+    """Whether a record is that of the clip which the item asks for; what is quick to compare comes first."""
+    output, image = record["output"], record["input"]
+    if record["model"] != _as_json(request.model) or output["fps"] != item.fps or not _has_formats(output, request):
+        return False
+    if request.device is not None and kind_of_device(request.device) != kind_of_device(record.get("device")):
+        return False
+    if request.precision is not None and request.precision != record.get("precision"):
+        return False
+    if request.fp8 != record.get("fp8", "off"):
+        return False
+    sampling = _with_size(item.sampling, request.model, (image["width"], image["height"]))
+    if sampling is None or not _as_json(sampling).items() <= record["parameters"].items():
+        return False
+    return (
+        image["sha256"] == _content(item.image_path)
+        and record["checkpoint"]["sha256"] == checkpoint.describe()["sha256"]
+    )
+
+
+def _has_formats(output: Mapping[str, Any], request: Request) -> bool:
+    formats = output.get("formats")
+    return (
+        isinstance(formats, list) and set(request.formats) <= set(formats) and output.get("quality") == request.quality
+    )
+
+
+def _with_size(sampling: SamplingParameters, model: ModelConfig, image_size: Any) -> SamplingParameters | None:
+    """The parameters as a record has them, with the size that follows from the image's; None where none can."""
+    try:
+        width, height = fitted_size(image_size, model, sampling)
+        return replace(sampling, width=width, height=height)
+    except (UserError, TypeError, ZeroDivisionError):  # the recorded size is not that of an image
+        return None
+
+
+@cache
+def _as_json(values: ModelConfig | SamplingParameters) -> dict[str, Any]:
+    as_json: dict[str, Any] = json.loads(json.dumps(asdict(values)))
+    return as_json
+
+
+def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoint, model: ModelConfig) -> None:
+    """Compare image, weights and the model's configuration with the record's. Raises UserError naming what differs."""
+    record = read_record(record_path)
+    now = json.loads(json.dumps(asdict(model)))
+    if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
+        raise UserError(
+            f"the configuration of {model.version} is not the one of {record_path} (it differs in"
+            f" {', '.join(changed)}): give the right one with --config"
+        )
+    if not image_path.is_file():
+        raise UserError(
+            f"{record_path} needs the file {image_path}, which is not there: give its new place with --input_path"
+        )
+    image_sha256 = record["input"]["sha256"]
+    if image_sha256 is not None and file_sha256(image_path) != image_sha256:
+        raise _not_the_same(image_path, record_path, "--input_path")
+    if checkpoint.describe()["sha256"] != record["checkpoint"]["sha256"]:
+        raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
+
+
+def _not_the_same(path: Path, record_path: Path, flag: str) -> UserError:
+    return UserError(
+        f"{path} is not what the clip of {record_path} was made from (its SHA-256 differs):"
+        f" give the right one with {flag}"
+    )

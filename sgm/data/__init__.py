@@ -1,0 +1,1 @@
+"""Rendered pictures and clips to train on and to measure with."""

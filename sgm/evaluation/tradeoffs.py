@@ -1,0 +1,139 @@
+"""What each way to be quicker or smaller loses: its clips beside the exact ones, and the evaluation's own scores.
+
+All ways make clips from the same held-out inputs and the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..config import GuidanceConfig, ModelConfig
+from ..metrics.likeness import Pictures, psnr, ssim
+from ..metrics.tables import markdown_table
+from . import camera_moves
+from . import orbits
+from .generators import Generate
+
+EXACT, GUIDED = "exact", "exact, guided"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to make clips, and which way's clips it is compared with.
+
+    sampling: fields of `SamplingParameters`. fp8: as in sample.py. guided: the small models need no guidance; where it
+    is what the way is about, they are given their released relatives'.
+    """
+
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    fp8: str = "off"
+    guided: bool = False
+
+    @property
+    def exact(self) -> str:
+        """The way that it departs from."""
+        return GUIDED if self.guided else EXACT
+
+
+WAYS = {  # what others depart from comes before them
+    EXACT: Way(),
+    "preset balanced": Way({"preset": "balanced"}),
+    "preset fast": Way({"preset": "fast"}),
+    "schedule ays": Way({"schedule": "ays"}),
+    "sampler heun": Way({"sampler": "heun"}),
+    "sampler dpmpp_2m": Way({"sampler": "dpmpp_2m"}),
+    "cache_interval 2": Way({"cache_interval": 2}),
+    "cache_interval 3": Way({"cache_interval": 3}),
+    "fp8 weights": Way(fp8="weights"),
+    "fp8 linears": Way(fp8="linears"),
+    GUIDED: Way(guided=True),
+    "guidance_interval [0.1,100]": Way({"guidance_interval": (0.1, 100)}, guided=True),
+}
+RELEASED_GUIDANCE = {"svd": GuidanceConfig("linear", 1.0, 2.5), "sv3d": GuidanceConfig("triangle", 1.0, 2.5)}
+COLUMNS = {  # by family: the scores that say the most, with words and number format
+    "sv3d": {
+        "psnr_db": ("PSNR to the truth, dB", ".2f"),
+        "ssim": ("SSIM to the truth", ".3f"),
+        "views_right": ("views right", ".1%"),
+    },
+    "svd": {
+        "first_frame_psnr_db": ("first frame to the input, dB", ".2f"),
+        "bucket_correlation": ("flow with motion_bucket_id", ".3f"),
+        "flicker_levels": ("flicker, levels", ".2f"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """By way: likeness to the exact clips, and the evaluation's scores."""
+
+    title: str
+    family: str
+    scores: Mapping[str, Mapping[str, float]]
+
+    def table(self) -> str:
+        """A Markdown table with a row for each way."""
+        columns = {"psnr_to_exact_db": ("PSNR to exact, dB", ".1f"), "ssim_to_exact": ("SSIM to exact", ".3f")}
+        columns |= COLUMNS[self.family]
+        rows = [["", *(words for words, _ in columns.values())]]
+        for name, of_way in self.scores.items():
+            rows.append([name, *(format(of_way[score], form) for score, (_, form) in columns.items())])
+        return markdown_table(rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Title and scores."""
+        return {"title": self.title, "scores": self.scores}
+
+
+def measure_losses(
+    generate: Callable[[Way], Generate],
+    config: ModelConfig,
+    count: int,
+    track: Callable[[Sequence[str]], Iterable[str]] = iter,
+) -> Losses:
+    """What every way loses on so many held-out objects or pictures.
+
+    generate: gives the function that makes clips in a way. track: wraps the names of the ways, to show how many are
+    done.
+    """
+    made: dict[str, list[Pictures]] = {}
+    scores = {}
+    for name in track(list(WAYS)):
+        way = WAYS[name]
+        clips, of_way = (_orbits if config.family == "sv3d" else _scenes)(generate(way), config, count)
+        if way.exact == name:
+            made[name] = clips
+        scores[name] = _likeness(clips, made[way.exact]) | of_way
+    things = "objects" if config.family == "sv3d" else "pictures"
+    return Losses(f"{config.version}: what is lost, on {count} held-out {things}", config.family, scores)
+
+
+def _orbits(generate: Generate, config: ModelConfig, count: int) -> tuple[list[Pictures], dict[str, float]]:
+    given = [orbits.held_out_orbit(number, config) for number in range(count)]
+    clips = [orbits.generated_views(generate, one) for one in given]
+    features = [orbits.view_features(clip, one.views) for clip, one in zip(clips, given, strict=True)]
+    return clips, orbits.view_scores(features)
+
+
+def _scenes(generate: Generate, config: ModelConfig, count: int) -> tuple[list[Pictures], dict[str, float]]:
+    clips, features = [], []
+    for number in range(count):
+        picture = camera_moves.held_out_picture(number, config)
+        for setting in camera_moves.SETTINGS:
+            clips.append(camera_moves.generated_clip(generate, number, picture, setting))
+            features.append(camera_moves.clip_features(number, setting, picture, clips[-1]))
+    return clips, camera_moves.clip_scores(features)
+
+
+def _likeness(clips: Sequence[Pictures], exact: Sequence[Pictures]) -> dict[str, float]:
+    """Means over clips of PSNR, and over frames of SSIM, to the exact clips."""
+    pairs = list(zip(clips, exact, strict=True))
+    return {
+        "psnr_to_exact_db": float(np.mean([psnr(clip, other) for clip, other in pairs])),
+        "ssim_to_exact": float(np.mean([ssim(*frames) for pair in pairs for frames in zip(*pair, strict=True)])),
+    }

@@ -1,0 +1,1 @@
+"""From a picture to frames: fit, condition, sample, decode."""

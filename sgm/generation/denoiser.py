@@ -1,0 +1,152 @@
+"""The UNet as what the sampler and the training loss ask for: a function of noisy latents and their noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..config import GuidanceConfig
+from ..diffusion.guidance import guidance_scales, guide
+from ..diffusion.sampler import SAMPLERS, Denoiser, Track
+from ..diffusion.scaling import denoise
+from ..diffusion.schedule import SCHEDULES
+from ..models.conditioner import Conditioning
+from ..models.feature_cache import FeatureCache
+from ..models.unet import VideoUNet
+
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How the way from noise to latents is gone: which steps, by which rule, and what is left out on it.
+
+    schedule, sampler: names of `SCHEDULES` and `SAMPLERS`.
+    guidance_interval: guidance is computed at noise levels from the first to the second only (arXiv:2404.07724); None
+        is at all of them.
+    cache_interval: the UNet's deep layers are computed at every so-manieth call only (see `FeatureCache`).
+    """
+
+    num_steps: int
+    schedule: str = "karras"
+    sampler: str = "euler"
+    guidance_interval: tuple[float, float] | None = None
+    cache_interval: int = 1
+
+
+def conditioned_network(unet: VideoUNet, conditions: Sequence[Conditioning], cache_interval: int = 1) -> Network:
+    """The UNet with its conditions given: a function (scaled latents (b t, c, h, w), c_noise (b t,)) -> v.
+
+    The b clips are those of all conditions, one after the other, all of one size and number of frames.
+    """
+    given = Conditioning.join(conditions)
+    num_frames, context, vector = given.num_frames, given.crossattn, given.vector
+    concat = given.concat.repeat_interleave(num_frames, dim=0)
+    run = partial(unet, deep_features=FeatureCache(cache_interval)) if cache_interval > 1 else unet
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        prediction: Tensor = run(torch.cat([scaled, concat], dim=1), noise, context, vector, num_frames)
+        return prediction
+
+    return network
+
+
+def one_by_one(networks: Sequence[Network]) -> Network:
+    """The same as one network of all their clips, called in turn: for less memory, a little slower."""
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        count = len(networks)
+        parts = zip(networks, scaled.chunk(count), noise.chunk(count), strict=True)
+        return torch.cat([one(*given) for one, *given in parts])
+
+    return network
+
+
+def conditional_denoiser(network: Network) -> Denoiser:
+    """A function (noisy latents (b t, c, h, w), sigma ()) -> denoised latents, of a network of b clips."""
+    return lambda noisy, sigma: denoise(network, noisy, sigma.to(noisy.device).expand(len(noisy)))
+
+
+def guided_denoiser(network: Network, scales: Tensor) -> Denoiser:
+    """A function (noisy latents (b t, c, h, w), sigma ()) -> denoised latents, with classifier-free guidance.
+
+    The network is one of 2 b clips, the unconditional ones and then the conditional ones; `scales` (b t,) holds each
+    frame's guidance scale.
+    """
+
+    def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+        denoised = denoise(network, noisy.repeat(2, 1, 1, 1), sigma.to(noisy.device).expand(2 * len(noisy)))
+        unconditional, conditional = denoised.chunk(2)
+        return guide(unconditional, conditional, scales)
+
+    return denoiser
+
+
+def make_denoiser(
+    unet: VideoUNet, conditioning: Conditioning, scales: Tensor, solver: Solver, *, in_turn: bool = False
+) -> Denoiser:
+    """The denoiser of b clips, with guidance where it has an effect and the solver asks for it.
+
+    Where every scale (b t,) is 1 guided and conditional prediction are the same. `in_turn`: the unconditional and the
+    conditional clips go through the UNet one after the other, not as one batch.
+    """
+
+    def conditional() -> Denoiser:
+        return conditional_denoiser(conditioned_network(unet, [conditioning], solver.cache_interval))
+
+    def guided() -> Denoiser:
+        both = [conditioning.unconditional(), conditioning]
+        if in_turn:
+            network = one_by_one([conditioned_network(unet, [one], solver.cache_interval) for one in both])
+        else:
+            network = conditioned_network(unet, both, solver.cache_interval)
+        return guided_denoiser(network, scales)
+
+    if bool((scales == 1).all()):
+        return conditional()
+    if solver.guidance_interval is None:
+        return guided()
+    return _within(solver.guidance_interval, guided, conditional)
+
+
+def _within(interval: tuple[float, float], inside: Callable[[], Denoiser], outside: Callable[[], Denoiser]) -> Denoiser:
+    """One denoiser within an interval of noise levels, the other outside, each made when it is entered.
+
+    So neither goes on from features that it cached before the other's turn.
+    """
+    low, high = interval
+    current: Denoiser | None = None
+    was_inside = False
+
+    def denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal current, was_inside
+        is_inside = bool(low <= sigma <= high)
+        if current is None or is_inside != was_inside:
+            current, was_inside = (inside if is_inside else outside)(), is_inside
+        return current(noisy, sigma)
+
+    return denoiser
+
+
+def sample_latents(
+    unet: VideoUNet,
+    conditioning: Conditioning,
+    noise: Tensor,
+    guidance: GuidanceConfig,
+    solver: Solver,
+    *,
+    in_turn: bool = False,
+    track: Track = iter,
+) -> Tensor:
+    """The scaled latents of b clips, float32, from unit noise (b t, c, h, w) of their shape.
+
+    Each clip's are those that it has alone, to rounding. `track` wraps the steps.
+    """
+    scales = guidance_scales(guidance, conditioning.num_frames).repeat(conditioning.num_clips).to(noise.device)
+    denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn)
+    sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU: each step's level is looked at there
+    return SAMPLERS[solver.sampler](denoiser, noise, sigmas, track)

@@ -1,0 +1,1 @@
+"""What a video is worth, as functions that know no model."""

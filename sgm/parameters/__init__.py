@@ -1,0 +1,1 @@
+"""What may be asked for: from words to a checked request."""

@@ -1,0 +1,274 @@
+"""What a user asks for: one run of the command line, checked and frozen before anything heavy is imported.
+
+The fields explain themselves: from these declarations come the checks, the error messages and `--help`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config import RELEASES, ModelConfig, load_config
+from ..errors import UserError, did_you_mean
+from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
+from .parameter import (
+    DEVICE,
+    NAME,
+    NUMBER,
+    PATH,
+    TRUTH,
+    WHOLE,
+    Kind,
+    kind_of_device,
+    parameter,
+    parameters_of,
+    read_fields,
+)
+from .remake import MAY_DIFFER, recorded_parameters
+from .sampling import SamplingParameters
+
+MAX_BATCH_SIZE = 64
+
+
+def _read_formats(value: Any) -> tuple[str, ...]:
+    """Names of formats, as a list or as text with commas; in the order of `FORMATS`, each once."""
+    words = [word.strip() for word in value.strip("[]()").split(",")] if isinstance(value, str) else list(value)
+    if not words or not set(words) <= FORMATS.keys():
+        raise ValueError
+    return tuple(name for name in FORMATS if name in words)
+
+
+def _read_batch_size(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not 1 <= (number := int(value)) <= MAX_BATCH_SIZE:
+        raise ValueError
+    return number
+
+
+BATCH_SIZE = Kind(_read_batch_size, f"auto, or a whole number from 1 to {MAX_BATCH_SIZE}", "N|auto")
+FORMATS_KIND = Kind(_read_formats, f"one or more of {','.join(FORMATS)}", "A,B,...")
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
+
+    After construction `input_path`, `output_folder` and `sampling` are resolved for the version; `asked` is the
+    sampling as it was given. Raises UserError for anything that is wrong with the values; whether the files exist is
+    for their readers to say.
+    """
+
+    input_path: Path = parameter(
+        None,
+        PATH,
+        "An image; or many, where a rerun makes only what is missing: a folder (every jpg, jpeg, png, webp, bmp and"
+        " tiff in it), a pattern in quotes such as 'shots/*.png', a .txt file with a path a line, or a .jsonl file with"
+        " an object a line: input_path and, where wanted, output_name, fps and any parameter of how the clip is made."
+        " Relative paths in a file are relative to the file's folder.",
+        default_text="assets/test_image.png; assets/object.png for sv3d",
+    )
+    recursive: bool = parameter(
+        False,
+        TRUTH,
+        "Take the images of a folder's subfolders too; their clips go into subfolders of the same names.",
+        default_text="no",
+    )
+    version: str = parameter(
+        "svd_xt",
+        NAME,
+        "Which model to use. The svd versions set a photo in motion, the sv3d versions turn around an object;"
+        " the tiny ones are in the box and run anywhere.",
+        choices=tuple(RELEASES),
+    )
+    output_folder: Path = parameter(
+        None,
+        PATH,
+        "Where the clips go: NAME.mp4, its frames as NAME/0000.jpg ..., and NAME.json, which tells how it was made."
+        " Nothing is ever overwritten.",
+        default_text="outputs/VERSION in the current folder",
+    )
+    formats: tuple[str, ...] = parameter(
+        DEFAULT_FORMATS,
+        FORMATS_KIND,
+        "What to write beside the record: a video, animations, the single frames as JPEGs.",
+        default_text=",".join(DEFAULT_FORMATS),
+    )
+    quality: int = parameter(
+        DEFAULT_QUALITY,
+        WHOLE,
+        "How well MP4, WebP and JPEGs keep the picture, as JPEG counts; below 95 the watermark may get lost.",
+        low=1,
+        high=100,
+    )
+    fps: float | None = parameter(
+        None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
+    )
+    device: str | None = parameter(
+        None,
+        DEVICE,
+        "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu).",
+        default_text="cuda where there is one, else mps or cpu",
+    )
+    precision: str | None = parameter(
+        None,
+        NAME,
+        "The kind of number the UNet and the image tower compute with: in fp16 and bf16 these two need half the"
+        " memory of fp32. Decoding, which needs the most, is always in fp32.",
+        choices=("fp16", "bf16", "fp32"),
+        default_text="what suits the device",
+    )
+    fp8: str = parameter(
+        "off",
+        NAME,
+        "Keep the UNet's weights in 8 bits (weights), which takes half of fp16's memory; or multiply in 8 bits, too"
+        " (linears), on graphics cards that can. The clip differs a little.",
+        choices=("off", "weights", "linears"),
+    )
+    memory: str = parameter(
+        "auto",
+        NAME,
+        "How much memory to use, for the same clip: high is the quickest; low does more things one after another, and"
+        " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
+        " room for.",
+        choices=("auto", "high", "low", "lowest"),
+    )
+    batch_size: int | str = parameter(
+        1,
+        BATCH_SIZE,
+        "How many images of a batch, of one size and number of frames, go through the network at once: quicker on a"
+        " graphics card that has room, and the same clips to rounding. auto takes as many as there is room for.",
+    )
+    compile: bool = parameter(
+        False,
+        TRUTH,
+        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
+        default_text="no",
+    )
+    engine: str = parameter(
+        "local",
+        NAME,
+        "Who makes the clips of a batch: this process (local), or workers on a Ray cluster, each with a model of its"
+        " own (ray). The cluster's machines must see inputs, outputs, weights and this project under the same paths.",
+        choices=("local", "ray"),
+    )
+    ray_address: str | None = parameter(
+        None,
+        NAME,
+        "The cluster to use, from one of its machines: HOST:PORT of its head, or auto for the one that runs here.",
+        default_text="a cluster of this machine alone, for the time of the run",
+    )
+    gpus_per_worker: float | None = parameter(
+        None,
+        NUMBER,
+        "How much of a graphics card a worker takes: 0.5 puts two on each. 0 computes on the processor.",
+        low=0,
+        high=1,
+        default_text="1 where the cluster has graphics cards, else 0",
+    )
+    cpus_per_worker: int | None = parameter(
+        None,
+        WHOLE,
+        "How many processor cores a worker takes.",
+        low=1,
+        high=1024,
+        default_text="1 beside a graphics card, else all of the smallest machine",
+    )
+    checkpoint: Path | None = parameter(
+        None,
+        PATH,
+        "The model's weights: a .safetensors file, a folder of diffusers' layout, or OWNER/NAME[@REVISION] of"
+        " huggingface.co, which is looked for in its cache.",
+        default_text="checkpoints/VERSION.safetensors of the project, else the version's own repository",
+    )
+    download: bool = parameter(
+        False,
+        TRUTH,
+        "Fetch weights that are not there from their repository on huggingface.co. Nothing is fetched without this.",
+        default_text="no",
+    )
+    config: Path | None = parameter(
+        None,
+        PATH,
+        "The YAML file that describes the model, for weights of your own.",
+        default_text="configs/VERSION.yaml of the project",
+    )
+    from_record: Path | None = parameter(
+        None,
+        PATH,
+        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, memory, compile,"
+        " download, device (another kind draws other noise, in the precision that suits it) and, where the files have"
+        " moved, input_path, checkpoint and config may be given.",
+        default_text="none",
+    )
+    verbose: bool = parameter(
+        False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
+    )
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    asked: SamplingParameters = field(init=False, repr=False)
+    model: ModelConfig = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        _check_engine(self)
+        model = load_config(self.version, self.config)
+        example = "object.png" if model.family == "sv3d" else "test_image.png"
+        defaults = {
+            "input_path": PROJECT_FOLDER / "assets" / example,
+            "output_folder": Path("outputs", self.version),
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "asked", self.sampling)
+        object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
+
+    def fps_of(self, sampling: SamplingParameters) -> float:
+        """Frames a second that a clip's video plays at: what was asked for, or else what the clip is made for."""
+        return float(sampling.fps_id) if self.fps is None else self.fps
+
+
+def _check_engine(request: Request) -> None:
+    if request.engine != "ray":
+        for name in ("ray_address", "gpus_per_worker", "cpus_per_worker"):
+            if getattr(request, name) is not None:
+                raise UserError(f"{name} is for --engine ray: add that, or leave {name} away")
+
+
+def make_request(given: Mapping[str, Any]) -> Request:
+    """The request that holds the given parameters, by name, and the defaults of all others.
+
+    Raises UserError for an unknown name, a bad value, and what may not be given beside `from_record`.
+    """
+    of_sampling, of_request = parameters_of(SamplingParameters), parameters_of(Request)
+    for name in given:
+        if name not in of_sampling and name not in of_request:
+            hint = did_you_mean(name, [*of_request, *of_sampling])
+            raise UserError(f"there is no parameter {name!r}{hint}; --help lists them all")
+    if given.get("from_record") is not None:
+        given = _with_record(given)
+    sampling = SamplingParameters(**{name: value for name, value in given.items() if name in of_sampling})
+    return Request(sampling=sampling, **{name: value for name, value in given.items() if name in of_request})
+
+
+def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in given:
+        if name not in (*MAY_DIFFER, "from_record"):
+            raise UserError(
+                f"{name} can't be given beside from_record, which makes the same clip again: leave one of the two away"
+            )
+    path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
+    recorded = recorded_parameters(path)
+    values = recorded | dict(given)
+    if kind_of_device(values.get("device")) != kind_of_device(recorded.get("device")):
+        values["precision"] = None  # that of a graphics card may overflow elsewhere: what suits the new device
+    if values["input_path"] is None:
+        raise UserError(f"the image of {path} came from memory, not from a file: give it with --input_path FILE")
+    known = parameters_of(SamplingParameters) | parameters_of(Request)
+    if unknown := sorted(values.keys() - known.keys()):
+        raise UserError(f"{path} has a parameter {unknown[0]!r} that this version of the program doesn't know")
+    return values

@@ -1,0 +1,212 @@
+"""How one image becomes a clip: the keywords of a `Pipeline`, checked before anything heavy is imported.
+
+The fields explain themselves: from these declarations come the checks, the error messages and `--help`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..config import ModelConfig
+from ..errors import UserError
+from ..inputs.image import MAX_OUTPUT_SIDE, fit_size
+from ..inputs.orbit import make_orbit
+from .parameter import ANGLES, INTERVAL, NAME, NUMBER, WHOLE, parameter, read_fields
+from .presets import PRESETS
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """How one image becomes a clip. None stands for what the version itself prescribes; `resolved_for` fills it in.
+
+    Raises UserError for a value of the wrong kind or out of its range.
+    """
+
+    num_frames: int | None = parameter(
+        None,
+        WHOLE,
+        "How many frames to make. The version's own number works best; more frames need more memory.",
+        low=1,
+        high=1024,
+        default_text="the version's own",
+    )
+    num_steps: int | None = parameter(
+        None,
+        WHOLE,
+        "How many denoising steps to take: more are slower and, up to a point, finer.",
+        low=1,
+        high=1000,
+        default_text="the version's own, or the preset's share of them",
+    )
+    preset: str = parameter(
+        "exact",
+        NAME,
+        "How far to trade fidelity for speed: it sets the steps, the schedule, the sampler and the cache, unless these"
+        " are given. exact is the released sampler; balanced takes half the time, fast a sixth to a fourth.",
+        choices=tuple(PRESETS),
+    )
+    schedule: str | None = parameter(
+        None,
+        NAME,
+        "Which noise levels the steps visit: karras (the released sampler's), or ays (Align Your Steps), better for"
+        " about 15 steps or fewer.",
+        choices=("karras", "ays"),
+        default_text="the preset's: karras in exact",
+    )
+    sampler: str | None = parameter(
+        None,
+        NAME,
+        "How a step is taken: euler (the released sampler), heun (finer, two calls of the network a step) or dpmpp_2m"
+        " (finer for one call).",
+        choices=("euler", "heun", "dpmpp_2m"),
+        default_text="the preset's: euler in exact",
+    )
+    guidance_interval: tuple[float, float] | None = parameter(
+        None,
+        INTERVAL,
+        "The lowest and the highest noise level (0 to 700) at which guidance is computed: a step outside takes half"
+        " the time.",
+        low=0,
+        high=1000,
+        default_text="all",
+    )
+    cache_interval: int | None = parameter(
+        None,
+        WHOLE,
+        "Compute the network's deep layers at every so-manieth step only, and keep what they gave for those between:"
+        " quicker, and further from the exact clip.",
+        low=1,
+        high=100,
+        default_text="the preset's: 1, each step, in exact",
+    )
+    fps_id: int = parameter(
+        6,
+        WHOLE,
+        "The frame rate that the motion is made for: low values move further from frame to frame, high ones less."
+        " The video plays at this rate too, unless --fps says otherwise.",
+        low=1,
+        high=60,
+    )
+    motion_bucket_id: int = parameter(127, WHOLE, "How much moves: 0 is nearly still, 255 the most.", low=0, high=255)
+    cond_aug: float | None = parameter(
+        None,
+        NUMBER,
+        "How much noise is added to the input image: more frees the motion, less keeps the image's details.",
+        low=0,
+        high=10,
+        default_text="0.02; 1e-05 for sv3d",
+    )
+    seed: int = parameter(
+        23,
+        WHOLE,
+        "The number that the random noise grows from: the same seed makes the same clip again, another one another.",
+        low=0,
+        high=2**63 - 1,
+    )
+    decoding_t: int = parameter(
+        14,
+        WHOLE,
+        "How many frames to decode at a time: fewer need less memory; 1 needs the least and may flicker.",
+        low=1,
+        high=1024,
+    )
+    decode: str = parameter(
+        "chunked",
+        NAME,
+        "Whether each decoding_t frames are decoded by themselves (chunked, as released), or all frames with knowledge"
+        " of each other, without seams between chunks (seamless).",
+        choices=("chunked", "seamless"),
+    )
+    elevations_deg: float | tuple[float, ...] = parameter(
+        10.0,
+        ANGLES,
+        "How high the camera stands: one angle for the whole orbit, one a frame, or a few key angles that the frames"
+        " between are interpolated from. 0 looks from the side, 90 from straight above (sv3d_p and sv3d_tiny only).",
+        low=-90,
+        high=90,
+    )
+    azimuths_deg: tuple[float, ...] | None = parameter(
+        None,
+        ANGLES,
+        "Where around the object the camera stands, in degrees: one angle a frame or a few key angles"
+        " (sv3d_p and sv3d_tiny only).",
+        default_text="one even turn around the object",
+    )
+    image_frame_ratio: float | None = parameter(
+        None,
+        NUMBER,
+        "How much of the frame the object fills: 1 touches the frame's edges, 0.5 fills half of it (sv3d only).",
+        low=0.05,
+        high=10,
+        default_text="as large as in the image",
+    )
+    width: int | None = parameter(
+        None,
+        WHOLE,
+        "The video's width in pixels, divisible by 64 (by less for the tiny versions).",
+        low=8,
+        high=MAX_OUTPUT_SIDE,
+        default_text="by the image's shape, within the version's own size",
+    )
+    height: int | None = parameter(
+        None,
+        WHOLE,
+        "The video's height in pixels, like the width; where only one is given, the other follows the image's shape.",
+        low=8,
+        high=MAX_OUTPUT_SIDE,
+        default_text="as for the width",
+    )
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        if isinstance(self.azimuths_deg, float):
+            object.__setattr__(self, "azimuths_deg", (self.azimuths_deg,))
+
+    def resolved_for(self, config: ModelConfig) -> SamplingParameters:
+        """The same with what the version prescribes filled in, and checked against the version.
+
+        Width and height stay None for the svd family, where they follow the image. Raises UserError for more angles
+        than frames, and for sizes that the version can't make.
+        """
+        trained_size = (config.width, config.height)
+        sides = (self.width or config.width, self.height or config.height)
+        fit_size(trained_size, trained_size, config.size_multiple, *sides)
+        preset = PRESETS[self.preset]
+        resolved = replace(
+            self,
+            num_frames=self.num_frames or config.num_frames,
+            num_steps=self.num_steps or preset.num_steps(config.num_steps),
+            schedule=self.schedule or preset.schedule,
+            sampler=self.sampler or preset.sampler,
+            cache_interval=self.cache_interval or preset.cache_interval,
+            cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
+        )
+        if config.family == "sv3d":
+            if self.width and self.height and self.width != self.height:
+                raise UserError(
+                    f"{config.version} makes square videos, not {self.width}x{self.height}: give width or height alone"
+                )
+            side = self.width or self.height or config.width
+            resolved = replace(resolved, width=side, height=side)
+        if config.takes_angles:
+            assert resolved.num_frames is not None
+            make_orbit(resolved.num_frames, resolved.elevations_deg, resolved.azimuths_deg)
+        return resolved
+
+
+def ignored_parameters(config: ModelConfig) -> dict[str, str]:
+    """Names of the sampling parameters that a version makes no use of, each with the reason."""
+    used = {scalar.name for scalar in config.scalars}
+    ignored = {}
+    if "fps_id" not in used:
+        ignored["fps_id"] = "its motion is an orbit, so fps_id sets only how fast the video plays"
+    if "motion_bucket_id" not in used:
+        ignored["motion_bucket_id"] = "its motion is an orbit"
+    if not config.takes_angles:
+        reason = "only sv3d_p and sv3d_tiny take camera angles"
+        ignored |= {"elevations_deg": reason, "azimuths_deg": reason}
+    if config.decoder == "image":
+        ignored["decode"] = "it decodes each frame by itself, so there are no seams"
+    if config.family != "sv3d":
+        ignored["image_frame_ratio"] = "only the sv3d versions cut out and frame an object"
+    return ignored

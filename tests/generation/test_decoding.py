@@ -1,0 +1,101 @@
+"""Decoding that runs out of memory, by a decoder that refuses more than so many frames."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from sgm.generation.frames.decoding import decode
+from torch import Tensor
+
+from sgm.models.vae import Autoencoder, ResBlock
+from tests.small_models import deterministic_model, read_golden, relative_error
+
+LATENTS = torch.randn(7, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def autoencoder() -> Autoencoder:
+    return deterministic_model(read_golden("svd").config).first_stage
+
+
+@pytest.fixture
+def limit(autoencoder: Autoencoder, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """After `limit(n)` more than n frames do not fit."""
+
+    def set_limit(frames: int) -> None:
+        forward = ResBlock.forward
+
+        def limited(self: ResBlock, x: Tensor, num_frames: int) -> Tensor:
+            if len(x) > frames:
+                raise torch.OutOfMemoryError("CUDA out of memory (by a test)")
+            return forward(self, x, num_frames)
+
+        monkeypatch.setattr(ResBlock, "forward", limited)
+
+    return set_limit
+
+
+@torch.inference_mode()
+def run(autoencoder: Autoencoder, chunk: int, at_once: int) -> tuple[Tensor, list[int], list[str]]:
+    advanced: list[int] = []
+    warnings: list[str] = []
+    frames = decode(
+        autoencoder,
+        LATENTS,
+        chunk=chunk,
+        at_once=at_once,
+        keep_on_device=True,
+        advance=advanced.append,
+        warn=warnings.append,
+    )
+    return frames, advanced, warnings
+
+
+def test_chunks_are_decoded_by_themselves(autoencoder: Autoencoder) -> None:
+    frames, advanced, warnings = run(autoencoder, chunk=3, at_once=3)
+    assert advanced == [3, 3, 1]
+    assert warnings == []
+    for start, end in ((0, 3), (3, 6), (6, 7)):
+        alone = autoencoder.decode(LATENTS[start:end], end - start)
+        torch.testing.assert_close(frames[start:end], alone)
+
+
+def test_fewer_frames_at_once_give_the_same(autoencoder: Autoencoder) -> None:
+    for chunk in (3, 7):
+        whole, _, _ = run(autoencoder, chunk, at_once=chunk)
+        parts, _, _ = run(autoencoder, chunk, at_once=2)
+        assert relative_error(parts, whole) < 1e-5
+
+
+def test_where_memory_does_not_suffice_fewer_are_tried(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
+    expected, _, _ = run(autoencoder, chunk=7, at_once=7)
+    limit(2)
+    frames, advanced, warnings = run(autoencoder, chunk=7, at_once=14)
+    assert relative_error(frames, expected) < 1e-5
+    assert advanced == [7]
+    assert [warning.split("by ")[1:] for warning in warnings] == [
+        ["7; now ", "3, to the same clip"],
+        ["3; now ", "1, to the same clip"],
+    ]
+
+
+def test_what_is_learned_holds_for_the_next_chunks(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
+    limit(2)
+    _, advanced, warnings = run(autoencoder, chunk=3, at_once=3)
+    assert advanced == [3, 3, 1]
+    assert len(warnings) == 1
+
+
+def test_where_one_frame_does_not_fit_the_error_is_told(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
+    limit(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(autoencoder, chunk=7, at_once=7)
+
+
+def test_other_errors_are_not_taken_for_it(autoencoder: Autoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Tensor:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(ResBlock, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(autoencoder, chunk=7, at_once=7)
