@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from .parameter import Parameter, parameters_of
 from .request import Request
-from .sampling_parameters import SamplingParameters
+from .sampling import SamplingParameters
 
 COMMAND = "python -m sgm.parameters > docs/parameters.md"
 
@@ -50,6 +50,7 @@ This page is generated from the declarations that check the values and print `py
 {COMMAND}
 ```
 """
+
 
 def parameters_page() -> str:
     """The page in Markdown: a table of each group, with what a parameter does, what is allowed, and its default."""
