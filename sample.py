@@ -6,8 +6,6 @@ import sys
 import time
 from functools import partial
 
-from sgm.generation.frames.fitting import fit
-
 from sgm.batch.items import is_single, plan_items
 from sgm.batch.make import load_pipeline, make_clip
 from sgm.batch.ray_engine import make_on_ray, prepared_for_ray
@@ -15,6 +13,7 @@ from sgm.batch.report import clip_line
 from sgm.batch.resume import check_unchanged
 from sgm.batch.run import make_here, run_batch
 from sgm.checkpoint.finding import find_checkpoint
+from sgm.generation.fitting import fit
 from sgm.inputs.image import read_image
 from sgm.outputs.clip_files import make_output_folder, new_key
 from sgm.outputs.publishing import clear_leftovers, workplace

@@ -9,30 +9,46 @@ import pytest
 
 SGM = Path(__file__).parent.parent / "sgm"
 
-# What each part may import of sgm, beside itself. A part is a folder or a module of the package.
+# Who may import whom, floor by floor: each part of sgm (a folder, or a module at its root) with the parts that it may
+# import beside itself. All of them stand on lower floors, so there are no circles.
+EVERYBODY = {"errors"}
+CLIP = {"config", "parameters", "inputs", "outputs", "storage", "stages", "progress", "__init__"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
-    "progress": {"errors"},
-    "stages": {"errors"},
-    "storage": {"errors"},
-    "config": {"errors"},
-    "inputs": {"errors"},
-    "outputs": {"errors", "__init__", "stages", "storage"},
-    "diffusion": {"errors", "config"},
-    "models": {"errors", "config"},
-    "checkpoint": {"errors", "config", "models", "diffusion", "storage"},
-    "parameters": {"errors", "config", "inputs", "outputs"},
-    "denoiser": {"errors", "config", "diffusion", "models"},
+    "progress": set(),
+    "stages": set(),
+    "storage": set(),
+    "config": {"storage"},
+    "inputs": set(),
+    "outputs": {"__init__", "stages", "storage"},
+    "metrics": {"storage"},
+    "parameters": {"config", "inputs", "outputs"},
+    "diffusion": {"config"},
+    "models": {"config"},
+    "data": {"config", "inputs"},
+    "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
+    "runtime": {"config", "models"},
+    "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime"},
+    "batch": CLIP | {"checkpoint", "generation", "runtime"},
+    "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}
+    | {"runtime", "storage"},
+    "evaluation": CLIP | {"checkpoint", "data", "generation", "metrics", "runtime"},
+    "benchmark": CLIP | {"checkpoint", "generation", "metrics", "models", "runtime"},
 }
+COMMAND_LINE = {"parameters.command_line", "parameters.flags"}  # what only commands may import
+REQUESTS = {"parameters.request"}  # what one run of sample.py asks for
 
 
-def part_of(module: Path) -> str:
-    return module.relative_to(SGM).parts[0].removesuffix(".py")
+def part_of(name: str) -> str:
+    """The part that a module, named from the package on, belongs to; "" is the package itself."""
+    part = name.partition(".")[0]
+    is_part = (SGM / part).is_dir() or (SGM / f"{part}.py").is_file()
+    return part if part and is_part else "__init__"
 
 
-def imported_parts(module: Path, source: str) -> set[str]:
-    """The parts of sgm that a module of this source imports, wherever in it."""
+def imported_names(module: Path, source: str) -> set[str]:
+    """What a module of this source imports from sgm, wherever in it, named from the package on."""
     package = ("sgm", *module.relative_to(SGM).parts[:-1])
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -42,30 +58,42 @@ def imported_parts(module: Path, source: str) -> set[str]:
             origin = [*package[: len(package) - node.level + 1]] if node.level else []
             origin += node.module.split(".") if node.module else []
             names.update(".".join([*origin, alias.name]) for alias in node.names)
-    parts = set()
-    for name in names:
-        root, _, rest = name.partition(".")
-        if root == "sgm":
-            part = rest.split(".")[0]
-            is_part = (SGM / part).is_dir() or (SGM / f"{part}.py").is_file()
-            parts.add(part if part and is_part else "__init__")
-    return parts
+    return {name.partition(".")[2] for name in names if name.partition(".")[0] == "sgm"}
+
+
+def imported_parts(module: Path, source: str) -> set[str]:
+    """The parts of sgm that a module of this source imports."""
+    return {part_of(name) for name in imported_names(module, source)}
 
 
 MODULES = sorted(SGM.rglob("*.py"))
 
 
+def test_every_part_has_its_place() -> None:
+    assert {part_of(".".join(module.relative_to(SGM).with_suffix("").parts)) for module in MODULES} == set(MAY_IMPORT)
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SGM)))
 def test_imports_go_one_way(module: Path) -> None:
-    part = part_of(module)
-    imported = imported_parts(module, module.read_text())
-    assert part == "batch" or "batch" not in imported, "one clip knows nothing of many"
-    if part in MAY_IMPORT and module.name != "__main__.py":  # a command stands above its part
-        assert imported <= MAY_IMPORT[part] | {part}
-    elif part == "training":
-        assert "evaluation" not in imported
-    elif part not in ("evaluation", "benchmark"):  # the benchmark scores what it makes
-        assert not imported & {"training", "evaluation"}
+    names = imported_names(module, module.read_text())
+    part = part_of(".".join(module.relative_to(SGM).with_suffix("").parts))
+    assert {part_of(name) for name in names} <= MAY_IMPORT[part] | EVERYBODY | {part}
+    is_command = module.name == "__main__.py" or part == "parameters"
+    if not is_command:
+        assert not {name for name in names if name.startswith(tuple(COMMAND_LINE))}
+    if part in ("training", "generation", "checkpoint"):
+        assert not {name for name in names if name.startswith(tuple(REQUESTS))}
+
+
+def test_the_table_has_no_circles() -> None:
+    remaining = dict(MAY_IMPORT)
+    while remaining:
+        lowest = [
+            part for part, below in remaining.items() if not (below | EVERYBODY - {part}) & (remaining.keys() - {part})
+        ]
+        assert lowest, f"these import each other: {sorted(remaining)}"
+        for part in lowest:
+            del remaining[part]
 
 
 WRITTEN = {
@@ -73,7 +101,7 @@ WRITTEN = {
     "from .. import __version__": {"__init__"},
     "from ..models import unet": {"models"},
     "from . import image": {"inputs"},
-    "import sgm.generation.pipeline": {"pipeline"},
+    "import sgm.generation.pipeline": {"generation"},
     "from sgm import checkpoint": {"checkpoint"},
     "def f():\n    from sgm.training.loop import train": {"training"},
     "import torch": set(),

@@ -15,7 +15,7 @@ from ..checkpoint.layouts import diffusers_folder
 from ..config import ModelConfig
 from ..errors import UserError
 from ..models.video_model import VideoModel, is_used_when_sampling
-from .stages import Subject
+from .subject import Subject
 
 
 def check_diffusers(config: ModelConfig) -> None:

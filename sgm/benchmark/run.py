@@ -23,16 +23,16 @@ from ..metrics.tables import write_json
 from ..parameters.sampling import SamplingParameters
 from ..progress import Progress
 from ..runtime.devices import PRECISIONS, choose_device, choose_precision, give_back_memory
-from .arithmetic import Arithmetic, ceiling, count
 from .diffusers_pipeline import Rival, check_diffusers
+from .flops import Arithmetic, ceiling, count
 from .machine import describe_machine
+from .random_weights import narrowed, write_config, write_random_weights
 from .report import draw_chart, rival_table, stage_table
-from .stages import Subject
-from .subject import narrowed, write_config, write_random_weights
+from .subject import Subject
 from .timing import measure_in_turn, ratio, synchronize
 
 if TYPE_CHECKING:
-    from .__main__ import BenchmarkRequest
+    from .request import BenchmarkRequest
 
 
 def run_benchmark(request: BenchmarkRequest) -> str:

@@ -1,69 +1,127 @@
-"""The model that is measured: a version with its own weights, or one of its structure with random ones."""
+"""One way of making a clip, measured: its stages, the most memory that it takes, and its frames."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from ..checkpoint.loading import empty_model
-from ..config import ModelConfig
-from ..models.video_model import VideoModel
+from ..generation.pipeline import Pipeline
+from ..models.conditioner import embed_scalars
+from ..outputs.clip_files import DEFAULT_QUALITY
+from ..outputs.provenance import Provenance
+from ..outputs.video import write_video
+from ..parameters.sampling import SamplingParameters
+from ..stages import Stages
+from .timing import Timing, measure_in_turn
 
-MIN_CLIP_LAYERS = 2
-
-
-def narrowed(config: ModelConfig, model_channels: int) -> ModelConfig:
-    """The configuration with so many channels at the UNet's finest level, and all else in proportion.
-
-    Heads keep their width, so their number falls; where it would fall below one, they become narrower.
-    """
-    unet, vae, clip = config.unet, config.vae, config.clip
-    share = model_channels / unet.model_channels
-    context_dim = clip.heads * max(8, round(unet.context_dim * share / clip.heads / 8) * 8)
-    return replace(
-        config,
-        unet=replace(
-            unet,
-            model_channels=model_channels,
-            head_channels=min(unet.head_channels, model_channels),
-            context_dim=context_dim,
-        ),
-        vae=replace(vae, base_channels=max(vae.norm_groups, round(vae.base_channels * share / 32) * 32)),
-        clip=replace(
-            clip, width=context_dim, embed_dim=context_dim, layers=max(MIN_CLIP_LAYERS, round(clip.layers * share))
-        ),
-    )
+FPS = 6
 
 
-def write_random_weights(config: ModelConfig, path: Path, dtype: torch.dtype) -> None:
-    """A checkpoint of this structure with random weights, such that activations stay of about unit size."""
-    model = empty_model(config)
-    generator = torch.Generator().manual_seed(0)
-    keys = dict(model.checkpoint_keys())
-    state = {
-        keys[name]: _random(model, name, parameter, generator).to(dtype)
-        for name, parameter in model.state_dict().items()
-    }
-    save_file(state, path)
+class StepInputs(NamedTuple):
+    """What one call of the UNet is given, as `VideoUNet.forward` names it; and the scalars (b, n) behind `vector`."""
+
+    x: Tensor
+    noise: Tensor
+    context: Tensor
+    vector: Tensor
+    scalars: Tensor
 
 
-def write_config(config: ModelConfig, path: Path) -> None:
-    """The configuration as a file of its own."""
-    values = asdict(config)
-    del values["version"]
-    path.write_text(json.dumps(values))  # JSON is YAML too
+@dataclass
+class Subject:
+    """A loaded pipeline and what it is asked for; `stages` holds what each clip that it made took."""
+
+    pipeline: Pipeline
+    image: Tensor
+    parameters: SamplingParameters
+    stages: list[Stages] = field(default_factory=list)
+    frames: NDArray[np.float32] | None = None
+
+    def make_clip(self) -> None:
+        """One clip, up to its frames on the CPU, (t, H, W, 3) in [0, 1]."""
+        stages = Stages(str(self.pipeline.device))
+        frames = self.pipeline.generate(self.image, self.parameters, stages)
+        self.stages.append(stages)
+        self.frames = frames.permute(0, 2, 3, 1).numpy()
+
+    def seconds_of(self, stage: str, warmups: int) -> float:
+        """The median over the clips after the warm-up."""
+        return statistics.median(stages.measured[stage]["seconds"] for stages in self.stages[warmups:])
+
+    def peak_memory(self) -> dict[str, Any]:
+        """The most bytes that any stage of any clip took, by what was counted (see `Stages`)."""
+        measured = [stage for stages in self.stages for stage in stages.measured.values()]
+        found: dict[str, Any] = {
+            str(stage["memory"]): max(stage["peak_memory_bytes"] for stage in measured)
+            for stage in measured
+            if stage["memory"] is not None
+        }
+        if self.pipeline.device.type == "cuda":
+            found["cuda_reserved"] = torch.cuda.max_memory_reserved(self.pipeline.device)
+        return found
+
+    def step_inputs(self) -> StepInputs:
+        """Inputs of the clip's shapes, always the same."""
+        config, parameters, device = self.pipeline.config, self.parameters, self.pipeline.device
+        generator = torch.Generator().manual_seed(0)
+        clips, frames = clips_at_once(self.pipeline), parameters.num_frames or 1
+        height, width = (side // config.latent_factor for side in self.image.shape[2:])
+        known = {"fps_id": parameters.fps_id, "motion_bucket_id": parameters.motion_bucket_id}
+        values: dict[str, float | Tensor] = {scalar.name: float(known.get(scalar.name, 0)) for scalar in config.scalars}
+        channels = 2 * config.vae.latent_channels
+        return StepInputs(
+            x=torch.randn(clips * frames, channels, height, width, generator=generator).to(device),
+            noise=torch.zeros(clips * frames, device=device),
+            context=torch.randn(clips, 1, config.unet.context_dim, generator=generator).to(device),
+            vector=embed_scalars(config.scalars, values, clips * frames, device),
+            scalars=torch.tensor([[float(value) for value in values.values()]] * clips, device=device),
+        )
+
+    def unet_step(self) -> Callable[[], Tensor]:
+        """One call of the UNet, (b t, c, h, w)."""
+        given, unet, frames = self.step_inputs(), self.pipeline.model.unet, self.parameters.num_frames or 1
+
+        def step() -> Tensor:
+            with torch.inference_mode():
+                return unet(given.x, given.noise, given.context, given.vector, frames)
+
+        return step
+
+    def single_stages(self, warmups: int, repeats: int) -> dict[str, Timing]:
+        """What a clip's record doesn't tell apart: image tower, encoder, one step of the UNet, writing the video."""
+        conditioner, placement = self.pipeline.model.conditioner, self.pipeline.placement
+        image = self.image.to(self.pipeline.device)
+        frames = np.zeros((self.parameters.num_frames or 1, *self.image.shape[2:], 3), np.uint8)
+        provenance = Provenance("sgm", self.pipeline.config.version)
+
+        def write() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                write_video(Path(folder, "clip.mp4"), frames, FPS, DEFAULT_QUALITY, provenance)
+
+        works: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
+            "image tower": (conditioner, lambda: conditioner.clip(image)),
+            "encoding": (conditioner, lambda: conditioner.vae.encode(image)),
+            "UNet, one step": (self.pipeline.model.unet, self.unet_step()),
+            "writing": (torch.nn.Module(), write),
+        }
+        timings: dict[str, Timing] = {}
+        for name, (part, work) in works.items():
+            with torch.inference_mode(), placement.at_work(part):
+                timings |= measure_in_turn({name: work}, self.pipeline.device, warmups, repeats)
+        return timings
 
 
-def _random(model: VideoModel, name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    module_name, _, parameter = name.rpartition(".")
-    module = model.get_submodule(module_name)
-    if isinstance(module, nn.GroupNorm | nn.LayerNorm):
-        return torch.full(like.shape, float(parameter == "weight"))
-    if like.ndim < 2:
-        return torch.zeros(like.shape)
-    return torch.randn(like.shape, generator=generator) / like[0].numel() ** 0.5
+def clips_at_once(pipeline: Pipeline) -> int:
+    """How many clips one call of the UNet has: guidance's two, unless it has no effect or they go in turn."""
+    guidance = pipeline.config.guidance
+    without_effect = guidance.min_scale == guidance.max_scale == 1
+    return 1 if without_effect or pipeline.placement.mode.guidance_in_turn else 2

@@ -14,8 +14,7 @@ import numpy as np
 from ..config import GuidanceConfig, ModelConfig
 from ..metrics.likeness import Pictures, psnr, ssim
 from ..metrics.tables import markdown_table
-from . import camera_moves
-from . import orbits
+from . import camera_moves, orbits
 from .generators import Generate
 
 EXACT, GUIDED = "exact", "exact, guided"

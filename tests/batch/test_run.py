@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sgm.generation.frames.pipeline import Pipeline
 
 from sgm.batch import make, run
 from sgm.batch.resume import Records
-from sgm.generation.frames import pipeline
+from sgm.generation import pipeline
+from sgm.generation.pipeline import Pipeline
 from sgm.outputs.video import read_video
 from sgm.runtime.devices import choose_device, keep_to_share
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sgm.generation.frames.pipeline import load
 
 from sample import sample
 from sgm.checkpoint.converting import convert
+from sgm.generation.pipeline import load
 from sgm.parameters.command_line import run
 from tests.checkpoint.hub_server import COMMIT, Hub
 from tests.checkpoint.test_hub import Client

@@ -4,8 +4,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 from skimage.registration import phase_cross_correlation
 
-from sgm.data import camera_moves as scenes
-from sgm.data import photographs
+from sgm.data import camera_moves, photographs
 from sgm.data.camera_moves import Layer, Motion, camera_motion, scene_clip, still_image
 
 SIZE = 96
@@ -26,9 +25,9 @@ def shift(first, second):
 @pytest.fixture
 def pan_only(monkeypatch):
     """Photographs that pan, without subjects in front."""
-    monkeypatch.setattr(scenes, "camera_motion", lambda _, displacement: Motion(0.8, 0.6).scaled(displacement))
-    monkeypatch.setattr(scenes, "_painted_layer", scenes._photograph_layer)
-    monkeypatch.setattr(scenes, "_subject_layer", lambda *_: Layer(torch.zeros(4, 2, 2), 0.1, 0.1))
+    monkeypatch.setattr(camera_moves, "camera_motion", lambda _, displacement: Motion(0.8, 0.6).scaled(displacement))
+    monkeypatch.setattr(camera_moves, "_painted_layer", camera_moves._photograph_layer)
+    monkeypatch.setattr(camera_moves, "_subject_layer", lambda *_: Layer(torch.zeros(4, 2, 2), 0.1, 0.1))
 
 
 def test_a_seed_is_a_clip():
@@ -97,9 +96,9 @@ def test_the_camera_moves_the_picture_by_what_is_asked(seed):
 @pytest.mark.parametrize("kind", ["zoom", "roll"])
 def test_zoom_and_roll_move_the_picture_as_far_as_a_pan_on_average(kind):
     displacement = 0.001
-    first, second = Motion(**{kind: displacement / scenes.MEAN_RADIUS}).frame_to_scene(2).astype(float)
+    first, second = Motion(**{kind: displacement / camera_moves.MEAN_RADIUS}).frame_to_scene(2).astype(float)
     moved = np.linalg.norm((second - first) @ places(200), axis=0).mean()
-    assert Motion(**{kind: 1.0}).mean_length() == pytest.approx(scenes.MEAN_RADIUS, rel=0.01)
+    assert Motion(**{kind: 1.0}).mean_length() == pytest.approx(camera_moves.MEAN_RADIUS, rel=0.01)
     assert moved == pytest.approx(displacement, rel=0.01)
 
 
@@ -163,7 +162,7 @@ def test_the_backdrop_is_large_enough_for_any_motion(mix, travel):
     corners = np.array([[-0.5, -0.5, 0.5, 0.5], [-0.5, 0.5, -0.5, 0.5], [1, 1, 1, 1]])
     motion = Motion(*mix)
     way = motion.scaled(travel / 13 / motion.mean_length()).frame_to_scene(14) @ corners
-    assert np.abs(way).max() <= scenes._half_extent(travel)
+    assert np.abs(way).max() <= camera_moves._half_extent(travel)
 
 
 def test_held_out_photographs_are_never_trained_on(monkeypatch):
@@ -176,7 +175,7 @@ def test_held_out_photographs_are_never_trained_on(monkeypatch):
             files.add(photograph.file)
             return real(photograph)
 
-        monkeypatch.setattr(scenes, "load_photograph", load)
+        monkeypatch.setattr(camera_moves, "load_photograph", load)
         for seed in range(120):
             scene_clip(seed, 1, 16, 127, 6, held_out)
             still_image(seed, 16, held_out)
@@ -186,13 +185,13 @@ def test_held_out_photographs_are_never_trained_on(monkeypatch):
 
 def test_held_out_scenes_show_held_out_objects_only(monkeypatch):
     seeds = {False: [], True: []}
-    real = scenes.random_object
+    real = camera_moves.random_object
     for held_out, drawn in seeds.items():
-        monkeypatch.setattr(scenes, "random_object", lambda seed, drawn=drawn: drawn.append(seed) or real(seed))
+        monkeypatch.setattr(camera_moves, "random_object", lambda seed, drawn=drawn: drawn.append(seed) or real(seed))
         for seed in range(30):
             scene_clip(seed, 1, 16, 127, 6, held_out)
             still_image(seed, 16, held_out)
-    assert max(seeds[False]) < scenes.HELD_OUT_SEED <= min(seeds[True])
+    assert max(seeds[False]) < camera_moves.HELD_OUT_SEED <= min(seeds[True])
 
 
 def test_stills_are_scenes_and_objects_over_white():

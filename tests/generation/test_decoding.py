@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from sgm.generation.frames.decoding import decode
 from torch import Tensor
 
+from sgm.generation.decoding import decode
 from sgm.models.vae import Autoencoder, ResBlock
 from tests.small_models import deterministic_model, read_golden, relative_error
 

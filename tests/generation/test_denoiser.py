@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from sgm.generation.frames.denoiser import Solver, make_denoiser, sample_latents
 from torch import Tensor
 
 from sgm.config import GuidanceConfig
+from sgm.generation.denoiser import Solver, make_denoiser, sample_latents
 from sgm.models.conditioner import Conditioning
 from sgm.models.video_model import VideoModel
 from tests.small_models import deterministic_model, miniature_config, relative_error

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from sgm.generation.frames.fitting import fit
-from sgm.generation.frames.pipeline import Pipeline, load
 
 from sgm.errors import UserError
+from sgm.generation.fitting import fit
+from sgm.generation.pipeline import Pipeline, load
 from sgm.inputs.image import image_to_tensor
 from sgm.outputs.video import read_video
 from sgm.outputs.watermark import embed_watermark

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from sgm.generation.frames.denoiser import Solver, make_denoiser
-from sgm.generation.frames.pipeline import Pipeline
 
 from sgm.diffusion.guidance import guidance_scales
 from sgm.diffusion.sampler import sample_euler
 from sgm.diffusion.schedule import karras_sigmas
+from sgm.generation.denoiser import Solver, make_denoiser
+from sgm.generation.pipeline import Pipeline
 from sgm.inputs.orbit import make_orbit
 from sgm.models.clip import prepare_for_clip
 from sgm.models.conditioner import Conditioning

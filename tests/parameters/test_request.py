@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgm.benchmark.__main__ import BenchmarkRequest
+from sgm.benchmark.request import BenchmarkRequest
 from sgm.config import RELEASES, load_config
 from sgm.diffusion.sampler import SAMPLERS
 from sgm.diffusion.schedule import SCHEDULES

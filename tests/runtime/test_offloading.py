@@ -12,8 +12,7 @@ from torch import Tensor
 from sgm.models.attention import FeedForward
 from sgm.models.unet import Stage
 from sgm.models.video_model import VideoModel
-from sgm.runtime import memory
-from sgm.runtime import offloading as placement
+from sgm.runtime import memory, offloading
 from sgm.runtime.fp8 import use_fp8
 from sgm.runtime.offloading import Placement
 from tests.small_models import deterministic_model, miniature_config, relative_error
@@ -35,8 +34,8 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
         made.append(tensor.clone())
         return made[-1]
 
-    monkeypatch.setattr(placement, "_copy", copy)
-    for module in (placement, memory):
+    monkeypatch.setattr(offloading, "_copy", copy)
+    for module in (offloading, memory):
         monkeypatch.setattr(module, "has_own_memory", lambda device: True)
     return made
 

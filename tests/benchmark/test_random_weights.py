@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from sgm.generation.frames.pipeline import load
 
-from sgm.benchmark.subject import narrowed, write_config, write_random_weights
+from sgm.benchmark.random_weights import narrowed, write_config, write_random_weights
 from sgm.config import load_config
+from sgm.generation.pipeline import load
 from sgm.parameters.sampling import SamplingParameters
 from sgm.stages import Stages
 

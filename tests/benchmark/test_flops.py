@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sgm.benchmark.arithmetic import ceiling, count
+from sgm.benchmark.flops import ceiling, count
 from sgm.config import load_config
 
 TERA = 1e12
