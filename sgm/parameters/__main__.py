@@ -66,12 +66,12 @@ def parameters_page() -> str:
 
 
 def _section(title: str, rows: Iterable[tuple[str, Parameter, type]]) -> str:
-    lines = [f"## {title}", "", "| parameter | what it does | allowed | default |", "| --- | --- | --- | --- |"]
+    lines = [f"## {title}", "", "| parameter | what it does |", "| --- | --- |"]
     for name, parameter, owner in rows:
-        choices = ", ".join(f"`{choice}`" for choice in parameter.choices)
+        allowed = ", ".join(f"`{choice}`" for choice in parameter.choices) or _plain(parameter.allowed)
         default = _plain(parameter.default_text) or f"`{getattr(owner, name)}`"
-        cells = f"`{name}`", _plain(parameter.explanation), choices or _plain(parameter.allowed), default
-        lines.append(f"| {' | '.join(cells)} |")
+        cell = f"{_plain(parameter.explanation)}<br>**Allowed:** {allowed}. **Default:** {default}."
+        lines.append(f"| `{name}` | {cell} |")
     return "\n".join(lines) + "\n"
 
 
