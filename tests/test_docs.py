@@ -205,7 +205,7 @@ def test_ratios_to_diffusers_are_those_that_were_measured() -> None:
 
 def test_time_of_a_small_clip_is_the_measured_one() -> None:
     (result,) = json.loads(text_of("docs/benchmarks/svd_tiny-cpu.json"))["results"]
-    assert f"measured at {result['seconds']['whole clip']:.1f} s a clip" in text_of("README.md")
+    assert f"measured at {result['seconds']['whole clip']:.1f} s per clip" in text_of("README.md")
 
 
 @pytest.mark.parametrize("version", [version for version, release in RELEASES.items() if not release.repository])
