@@ -11,8 +11,8 @@ from sgm.batch.ray_engine import make_on_ray
 from sgm.batch.resume import check_unchanged
 from sgm.batch.run import make_here, run_batch
 from sgm.checkpoint.finding import find_checkpoint
-from sgm.parameters.command_line import run
 from sgm.parameters.request import Request
+from sgm.parameters.sample_command import run
 from sgm.progress import Progress, open_standard_streams
 
 

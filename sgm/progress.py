@@ -59,7 +59,7 @@ class Progress:
 
     def _write(self, stream: TextIO | None, text: str) -> None:
         with tqdm.external_write_mode(file=stream):
-            write_line(stream, text)
+            print_safely(text, stream)
         self._last_line = self._clock()
 
     @contextmanager
@@ -93,20 +93,20 @@ class Progress:
         yield advance
 
 
-def write_line(stream: TextIO | None, text: str) -> None:
-    """Write a line at once. What reads or holds the output never ends the work that the line is about.
+def print_safely(text: str, stream: TextIO | None) -> None:
+    """Text and a newline, at once. What reads or holds the output never ends the work that the text is about.
 
     Characters that the stream's encoding lacks are escaped. A stream that takes nothing any more (closed, a pipe
-    without a reader, a full disk) loses this line and all later ones.
+    without a reader, a full disk) loses this text and all that comes later.
     """
-    if stream is None:  # the process was started with it closed
+    if stream is None:  # as of a process that was started without one
         return
-    encoding = getattr(stream, "encoding", None) or "utf-8"
+    encoding, line = stream.encoding or "utf-8", text.rstrip("\n") + "\n"
     try:
-        stream.write(f"{text}\n".encode(encoding, errors="backslashreplace").decode(encoding))
+        stream.write(line.encode(encoding, errors="backslashreplace").decode(encoding))
         stream.flush()
     except OSError:
-        # Else Python would try once more to write the line as it ends, and fail.
+        # Else Python would try once more to write it as it ends, and fail.
         with suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device
             os.dup2(nowhere.fileno(), stream.fileno())
     except ValueError:

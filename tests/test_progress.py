@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgm.progress import Progress, write_line
+from sgm.progress import Progress, print_safely
 
 PROJECT = Path(__file__).parents[1]
 
@@ -179,7 +179,7 @@ def test_streams_that_take_nothing_never_end_the_work(redirection):
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8", "utf-16"])
 def test_characters_that_a_stream_lacks_are_escaped(encoding):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    write_line(stream, "a\u5317\udcff\u00e9")
+    print_safely("a\u5317\udcff\u00e9", stream)
     shown = stream.buffer.getvalue().decode(encoding)
     expected = {"ascii": "a\\u5317\\udcff\\xe9", "cp1252": "a\\u5317\\udcff\u00e9"}
     assert shown == expected.get(encoding, "a\u5317\\udcff\u00e9") + "\n"
@@ -190,7 +190,7 @@ def test_a_stream_closed_meanwhile_loses_its_lines():
     progress = Progress(stream)
     stream.close()
     progress.say("lost")
-    write_line(None, "lost, for the process was started with it closed")
+    print_safely("lost, for the process was started with it closed", None)
     assert list(progress.track("sampling", range(3))) == [0, 1, 2]
 
 

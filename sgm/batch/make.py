@@ -148,13 +148,13 @@ class Maker:
         if len(jobs) == 1:
             (job,) = jobs
             with job.step():
-                (job.clip,) = self.trying_twice(lambda: self.pipeline.make_together(shots))
+                (job.clip,) = self.trying_twice(lambda: [take.clip() for take in self.pipeline.take(shots)])
             if job.clip is None:
                 self._give_back_memory()
             return
         start = time.monotonic()
         try:
-            clips = self.pipeline.make_together(shots)
+            clips = [take.clip() for take in self.pipeline.take(shots)]
         except Exception as error:
             self.progress.say(f"{len(jobs)} clips at once failed, now half as many: {in_one_line(error)}")
             ran_out = is_out_of_memory(error)
@@ -192,7 +192,7 @@ def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) 
     if request.device is None and pipeline.device.type != "cuda":
         progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
     if request.memory == "auto":
-        progress.say(f"by the memory that is free: --memory {pipeline.placement.name}")
+        progress.say(f"by the memory that is free: --memory {pipeline.generator.placement.name}")
     return pipeline
 
 
@@ -284,9 +284,7 @@ class _Job:
         """Make the shot of what was fitted."""
         assert self.fitted is not None
         item, fitted = self.item, self.fitted
-        shot = pipeline.prepare(
-            fitted.image, picture=fitted.picture, input_path=item.image_path, fps=item.fps, **vars(item.sampling)
-        )
+        shot = pipeline.prepare(fitted.image, item.settings, picture=fitted.picture, input_path=item.image_path)
         self.shot = replace(shot, stages=fitted.stages)
 
     def save(self) -> None:
@@ -331,7 +329,7 @@ class _Job:
 
         def read_and_fit() -> tuple[Image.Image, Image.Image]:
             image = read_image(self.item.image_path)
-            return image, fit(image, model, self.item.sampling)
+            return image, fit(image, model, self.item.settings.framing)
 
         with self.maker.progress.stage("fitting", total=1, unit="image"), stages.measure("fitting"):
             image, picture = self.maker.trying_twice(read_and_fit)

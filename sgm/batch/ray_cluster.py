@@ -45,7 +45,7 @@ def prepared_for_ray(request: Request) -> Request:
         _check_answers(request.ray_address)
     paths = {name: getattr(request, name) for name in ("input_path", "output_folder", "config")}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
-    return replace(request, **absolute, sampling=request.asked)
+    return replace(request, **absolute)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class _Worker:
     def _load(self) -> Maker:
         """What makes the items, its model loaded. Raises what goes wrong with that."""
         if self._maker is None:
-            request = replace(self._request, device=self._kind.device, sampling=self._request.asked)
+            request = replace(self._request, device=self._kind.device)
             if self._kind.device == "cuda" and self._kind.gpus < 1:
                 from ..runtime.devices import keep_to_share  # with torch, which the driver has no need of
 

@@ -15,11 +15,13 @@ import pytest
 from sgm.batch.contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from sgm.batch.items import Item
 from sgm.batch.make import Outcome
+from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.outputs.clip_files import new_key, save_clip
 from sgm.outputs.publishing import workplace
 from sgm.parameters.sampling import SamplingParameters
 
+SETTINGS = SamplingParameters().resolved_for(load_config("svd_tiny"))
 ODD = """<script>alert('"&amp;')</script> #1?%20 é"""
 
 
@@ -58,7 +60,7 @@ def make_clip(folder: Path, name: str, formats=("mp4", "frames"), **parameters) 
 
 
 def item(name: str, line=None) -> Item:
-    return Item(Path(f"in/{name}.png"), name, SamplingParameters(), 7.5, line)
+    return Item(Path(f"in/{name}.png"), name, SETTINGS, line)
 
 
 def page_of(folder, outcomes=()):
@@ -145,5 +147,5 @@ def test_only_a_contact_sheet_is_replaced(tmp_path):
 
 
 def test_names_that_are_no_unicode_can_be_written(tmp_path):
-    failed = Outcome(Item(Path("in/a\udcff.png"), "a\udcff", SamplingParameters(), 6.0), "failed", reason="bad \udcff")
+    failed = Outcome(Item(Path("in/a\udcff.png"), "a\udcff", SETTINGS), "failed", reason="bad \udcff")
     assert json.dumps(page_of(tmp_path, [failed]).text)

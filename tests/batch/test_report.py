@@ -7,10 +7,12 @@ import pytest
 from sgm.batch.items import Item
 from sgm.batch.make import Outcome
 from sgm.batch.report import MAX_ROWS, check_report_is_ours, summary, write_report
+from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.parameters.sampling import SamplingParameters
 
-ITEMS = [Item(Path(f"in/{name}.png"), name, SamplingParameters(), 6.0, line) for line, name in enumerate("abcd", 1)]
+SETTINGS = SamplingParameters().resolved_for(load_config("svd_tiny"))
+ITEMS = [Item(Path(f"in/{name}.png"), name, SETTINGS, line) for line, name in enumerate("abcd", 1)]
 
 
 def outcomes(folder: Path) -> list[Outcome]:
@@ -98,7 +100,7 @@ def test_the_table_counts_and_names_what_failed(tmp_path):
 
 
 def test_a_long_table_points_to_the_report():
-    items = [Item(Path(f"{n}.png"), str(n), SamplingParameters(), 6.0) for n in range(MAX_ROWS + 5)]
+    items = [Item(Path(f"{n}.png"), str(n), SETTINGS) for n in range(MAX_ROWS + 5)]
     *_, last = summary(items, [Outcome(item, "failed", reason="x") for item in items], 1.0).splitlines()
     assert last == "        ... and 5 more, all in report.json"
 
