@@ -23,7 +23,7 @@ from ..outputs.clip_files import FORMATS, clip_paths
 from ..outputs.publishing import CONTACT_SHEET_NAME, REPORT_NAME
 from ..outputs.record import read_record
 from ..parameters.sampling import ignored_parameters
-from .make import Outcome
+from .outcome import Outcome
 
 GENERATOR = '<meta name="generator" content="sgm contact sheet">'
 SHOWN = ("version", "seed", "motion_bucket_id", "fps_id", "cond_aug", "preset", "num_steps", "schedule", "sampler",

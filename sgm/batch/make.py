@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -28,6 +28,7 @@ from ..parameters.request import Request
 from ..progress import Progress
 from ..stages import Stages
 from .items import Item
+from .outcome import Outcome
 from .resume import Records, claim_key
 
 if TYPE_CHECKING:
@@ -41,32 +42,6 @@ T = TypeVar("T")
 TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN,
              errno.ENETUNREACH, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTUNREACH}  # fmt: skip
 SECONDS_BEFORE_RETRY = 1.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of an item.
-
-    made: now. there: before, or meanwhile by another run. failed: `reason` says why.
-    record: where the clip's record was when this became known; whoever likes may move a finished clip.
-    shown: of a clip made now, what a line says of it. seconds: what it took.
-    ends_run: whether what comes next would fail for the same reason, such as a full disk.
-    """
-
-    item: Item
-    status: Literal["made", "there", "failed"]
-    record: Path | None = None
-    shown: str = ""
-    reason: str | None = None
-    seconds: float = 0.0
-    ends_run: bool = False
-
-    @property
-    def complaint(self) -> str:
-        """The reason of a failure, with the line and the image that it is about."""
-        line = "" if self.item.line is None else f"line {self.item.line}: "
-        path = str(self.item.image_path)
-        return f"{line}{self.reason}" if path in (self.reason or "") else f"{line}{path}: {self.reason}"
 
 
 class Maker:

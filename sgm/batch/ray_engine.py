@@ -22,7 +22,8 @@ from ..outputs.publishing import clear_leftovers, workplace
 from ..parameters.request import Request
 from ..progress import Progress
 from .items import Item
-from .make import Maker, Outcome, load_pipeline
+from .make import Maker, load_pipeline
+from .outcome import Outcome
 from .ray_cluster import Workers, cluster, plan_workers
 from .resume import claim_key
 

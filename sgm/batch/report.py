@@ -23,7 +23,7 @@ from .. import __version__
 from ..errors import UserError
 from ..outputs.publishing import REPORT_NAME
 from .items import Item
-from .make import Outcome
+from .outcome import Outcome
 
 KIND = "batch report"
 MEANINGS = {"made": "made now", "there": "there already", "failed": "failed", "left": "left to make"}

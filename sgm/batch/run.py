@@ -23,7 +23,8 @@ from ..storage.lock_file import locked
 from ..storage.whole_file import write_whole
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from .items import Item, is_single
-from .make import Maker, Outcome, is_gone
+from .make import Maker, is_gone
+from .outcome import Outcome
 from .report import check_report_is_ours, summary, write_report
 from .resume import Records, claim_key
 

@@ -14,7 +14,7 @@ import pytest
 
 from sgm.batch.contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from sgm.batch.items import Item
-from sgm.batch.make import Outcome
+from sgm.batch.outcome import Outcome
 from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.outputs.clip_files import new_key, save_clip

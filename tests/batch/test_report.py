@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sgm.batch.items import Item
-from sgm.batch.make import Outcome
+from sgm.batch.outcome import Outcome
 from sgm.batch.report import MAX_ROWS, check_report_is_ours, summary, write_report
 from sgm.config import load_config
 from sgm.errors import UserError
