@@ -10,6 +10,7 @@ from ..config import RELEASES
 from ..errors import UserError
 from ..parameters.parameter import DEVICE, NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
 from ..parameters.presets import PRESETS
+from ..storage.folders import output_folder
 
 MODES = ("high", "low", "lowest")
 
@@ -98,6 +99,6 @@ class BenchmarkRequest:
     def __post_init__(self) -> None:
         read_fields(self)
         if self.output is None:
-            object.__setattr__(self, "output", Path("outputs", "benchmark", f"{self.version}.json"))
+            object.__setattr__(self, "output", output_folder("benchmark") / f"{self.version}.json")
         if self.output.suffix != ".json":
             raise UserError(f"output can't be {str(self.output)!r}: give a name that ends in .json")

@@ -10,6 +10,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
+from .. import __version__
 from ..config import RELEASES, load_config
 from ..errors import UserError, in_one_line, is_out_of_memory
 from .flags import read_flags
@@ -33,11 +34,15 @@ def run(work: Callable[[Request], int], words: Sequence[str] | None = None) -> i
     """Do the work that the words of the command line ask for; returns the exit code.
 
     0: done; 1: `work` says that something failed, or an unforeseen error; 2: the user's mistake; 130: Ctrl-C. An error
-    is told on stderr in a line, with `--verbose` after its traceback. `-h` and `--help` print the help instead.
+    is told on stderr in a line, with `--verbose` after its traceback. `-h` and `--help` print the help instead,
+    `-V` and a `--version` without a value the program's version.
     """
     words = sys.argv[1:] if words is None else words
     if "-h" in words or "--help" in words:
         sys.stdout.write(help_text())
+        return 0
+    if "-V" in words or list(words[-1:]) == ["--version"]:  # before a value it is the model's version
+        sys.stdout.write(f"sgm {__version__}\n")
         return 0
     verbose = False
     try:
