@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.batch.items import plan_items
 from sgm.batch.resume import Records, claim_key
 from sgm.checkpoint.finding import find_checkpoint

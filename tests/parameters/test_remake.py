@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.parameters.sample_command import SAMPLE, run
