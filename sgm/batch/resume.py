@@ -27,7 +27,7 @@ from ..outputs.record import read_record
 from ..parameters.parameter import kind_of_device
 from ..parameters.request import Request
 from ..parameters.sampling import SamplingParameters
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256
 from .items import Item
 
 RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)

@@ -34,8 +34,7 @@ from ..runtime.fp8 import use_fp8
 from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
-from ..storage.hashing import describe_file
-from ..storage.whole_file import write_whole
+from ..storage.files import describe_file, write_whole
 from .fitting import fit
 from .frames import FrameGenerator, orbit_for, solver_of
 

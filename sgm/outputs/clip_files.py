@@ -19,7 +19,7 @@ from sgm.outputs.publishing import part_path, publish
 from sgm.outputs.record import write_record
 from sgm.outputs.video import write_video
 from sgm.stages import Stages
-from sgm.storage.hashing import file_sha256
+from sgm.storage.files import file_sha256
 
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "frames": ""}  # each with what follows the clip's name
 DEFAULT_FORMATS = ("mp4", "frames")

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sgm.storage.interrupts import uninterrupted
-from sgm.storage.lock_file import locked
+from sgm.storage.locks import locked, uninterrupted
 
 REPORT_NAME, CONTACT_SHEET_NAME = "report.json", "index.html"  # what a batch writes into its output folder
 

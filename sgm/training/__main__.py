@@ -20,8 +20,7 @@ from ..models.video_model import VideoModel
 from ..parameters.flags import help_of, read_request, run_command
 from ..parameters.parameter import DEVICE, PATH, WHOLE, parameter, read_fields
 from ..runtime.devices import choose_device
-from ..storage.hashing import file_sha256
-from ..storage.whole_file import write_whole
+from ..storage.files import file_sha256, write_whole
 from .config import TrainingConfig, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet

@@ -12,7 +12,7 @@ import pytest
 import sgm
 from sgm.errors import UserError
 from sgm.outputs.record import build_record, read_record, write_record
-from sgm.storage.hashing import describe_file
+from sgm.storage.files import describe_file
 
 
 @pytest.fixture

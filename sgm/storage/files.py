@@ -1,8 +1,21 @@
-"""SHA-256 of files, computed once for as long as they do not change."""
+"""Files that are whole or absent, and their SHA-256."""
+
+from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside the path, then put it in the path's place, so that no half file is ever there."""
+    aside = path.with_name(f".partial-{path.name}")
+    try:
+        write(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

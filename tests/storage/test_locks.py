@@ -1,15 +1,16 @@
-"""Locks between real processes: one holder at a time, freed by any death, no file left, no lock on a removed file."""
+"""Locks between real processes: one holder at a time, freed by any death, no file left; and Ctrl-C that waits."""
 
 import errno
 import multiprocessing
 import os
 import pathlib
 import signal
+import threading
 import time
 
 import pytest
 
-from sgm.storage.lock_file import locked
+from sgm.storage.locks import locked, uninterrupted
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -84,3 +85,52 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"), locked(tmp_path / "lock", wait=True):
         pass
     assert (tmp_path / "target").read_text() == "mine"
+
+
+def interrupted(times: int, done: list[str]) -> None:
+    with uninterrupted():
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        done.append("inner")
+
+
+def test_ctrl_c_waits_for_the_end() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(1, done)
+    assert done == ["inner"]
+    with pytest.raises(KeyboardInterrupt):  # it is as it was before
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(2, done)
+    assert done == []
+
+
+def test_nested_it_waits_for_the_outermost_end() -> None:
+    done: list[str] = []
+
+    def nested() -> None:
+        with uninterrupted():
+            interrupted(1, done)
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        nested()
+    assert done == ["inner", "outer"]
+
+
+def test_other_threads_pass_through() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]

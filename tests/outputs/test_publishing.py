@@ -1,64 +1,13 @@
-"""Ctrl-C at the worst moments: it waits, and what was begun is whole or undone."""
+"""From a hidden folder to final names, with Ctrl-C at the worst moments: what was begun is whole or undone."""
 
 import fcntl
 import signal
-import threading
 from pathlib import Path
 
 import pytest
 
 from sgm.outputs.publishing import CLAIM, LOCK, part_path, publish, workplace
-from sgm.storage.interrupts import uninterrupted
-from sgm.storage.lock_file import locked
-
-
-def interrupted(times: int, done: list[str]) -> None:
-    with uninterrupted():
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
-        done.append("inner")
-
-
-def test_ctrl_c_waits_for_the_end() -> None:
-    done: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(1, done)
-    assert done == ["inner"]
-    with pytest.raises(KeyboardInterrupt):  # it is as it was before
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_a_second_ctrl_c_does_not_wait() -> None:
-    done: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        interrupted(2, done)
-    assert done == []
-
-
-def test_nested_it_waits_for_the_outermost_end() -> None:
-    done: list[str] = []
-
-    def nested() -> None:
-        with uninterrupted():
-            interrupted(1, done)
-            done.append("outer")
-
-    with pytest.raises(KeyboardInterrupt):
-        nested()
-    assert done == ["inner", "outer"]
-
-
-def test_other_threads_pass_through() -> None:
-    done = []
-
-    def work() -> None:
-        with uninterrupted():
-            done.append(signal.getsignal(signal.SIGINT))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert done == [signal.default_int_handler]
+from sgm.storage.locks import locked
 
 
 @pytest.fixture
