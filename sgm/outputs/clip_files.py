@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sgm.errors import UserError
 from sgm.outputs.pictures import write_frames, write_gif, write_webp
 from sgm.outputs.provenance import Provenance
-from sgm.outputs.publishing import part_path, publish
+from sgm.outputs.publishing import check_name, part_path, publish
 from sgm.outputs.record import write_record
 from sgm.outputs.video import write_video
 from sgm.stages import Stages
@@ -90,17 +90,15 @@ def is_whole(record_path: Path, record: Mapping[str, Any]) -> bool:
     files = record.get("files")
     if not isinstance(files, dict) or not files:
         return False
-    base = str(record_path.with_suffix(""))
+    folder, name = os.path.realpath(record_path.parent), record_path.stem
     try:
-        return all(file_sha256(Path(base + suffix)) == sha256 for suffix, sha256 in files.items())
+        for suffix, sha256 in files.items():
+            path = f"{folder}/{name}{suffix}"
+            if os.path.realpath(path) != path or file_sha256(Path(path)) != sha256:  # a link may lead anywhere
+                return False
     except (OSError, ValueError):  # one is missing, or has a name that no file has
         return False
-
-
-def check_name(name: str) -> None:
-    """Raises UserError where a clip can't have this name, which is without folders."""
-    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
-        raise UserError(f"{name!r} can't name a clip: give a plain file name, without folders")
+    return True
 
 
 def new_key() -> str:

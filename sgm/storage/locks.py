@@ -6,20 +6,26 @@ and between machines where the shared file system passes flock on: NFS of Linux,
 and GPFS do.
 """
 
+import errno
 import os
 import signal
+import stat
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+SECONDS_BEFORE_A_WORD = 2.0
+
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock file inside: True, or False where another process holds it and `wait` is false.
 
-    The file is made where it isn't there and removed at the end. Raises OSError where it can't be made or locked.
+    The file is made where it isn't there and removed at the end. A wait of more than a moment is mentioned on stderr.
+    Raises OSError where the file can't be made or locked, or where something else, such as a link, lies in its place.
     """
     descriptor = _acquire(path, wait)
     if descriptor is None:
@@ -61,14 +67,20 @@ def _acquire(path: Path, wait: bool) -> int | None:
     import fcntl  # Unix has it
 
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "Not a regular file", str(path))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    os.close(descriptor)
+                    return None
+                with _mentioned_after_a_while(path):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(path, descriptor):
                 return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
         except BaseException:
             os.close(descriptor)
             raise
@@ -80,3 +92,20 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def _mentioned_after_a_while(path: Path) -> Iterator[None]:
+    timer = threading.Timer(SECONDS_BEFORE_A_WORD, _say_that_it_waits, [path])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _say_that_it_waits(path: Path) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError):  # a closed pipe ends no work
+            sys.stderr.write(f"waiting for the process that holds {str(path)!r}; if that is stopped, end it\n")

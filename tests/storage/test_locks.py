@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from sgm.storage import locks
 from sgm.storage.locks import locked, uninterrupted
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -85,6 +86,34 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"), locked(tmp_path / "lock", wait=True):
         pass
     assert (tmp_path / "target").read_text() == "mine"
+
+
+def test_a_fifo_or_a_folder_in_its_place_is_no_lock(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "folder"):
+        with pytest.raises(OSError, match=name), locked(tmp_path / name, wait=True):
+            pass
+
+
+def test_waiting_for_a_stopped_process_is_mentioned_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "SECONDS_BEFORE_A_WORD", 0.2)
+    held = CONTEXT.Event()
+    process = CONTEXT.Process(target=_hold, args=(tmp_path / "lock", held))
+    process.start()
+    assert held.wait(30)
+    os.kill(process.pid, signal.SIGSTOP)
+    ending = threading.Timer(1, os.kill, [process.pid, signal.SIGKILL])
+    ending.start()
+    with locked(tmp_path / "lock", wait=True) as ours:
+        assert ours
+    process.join()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("waiting for the process that holds ")
+    with locked(tmp_path / "lock", wait=True):
+        time.sleep(0.4)
+    assert capsys.readouterr().err == ""
 
 
 def interrupted(times: int, done: list[str]) -> None:
