@@ -7,6 +7,7 @@ import errno
 import re
 from collections.abc import Iterable
 
+LONGEST_VALUE = 100  # characters of a value in a message
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -57,3 +58,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known word nearest to a misspelt one; empty where none is near."""
     nearest = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
+
+
+def brief(value: object) -> str:
+    """A value for a message: as Python writes it, which is one line, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."

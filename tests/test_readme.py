@@ -63,7 +63,7 @@ def test_versions_are_described_as_they_are() -> None:
 def test_examples_are_understood(
     example: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgm.parameters.request.recorded_parameters", lambda path: {"input_path": "photo.png"})
+    monkeypatch.setattr("sgm.parameters.request.recorded_parameters", lambda path, given: {"input_path": "photo.png"})
     parse(shlex.split(example)[2:])
     assert capsys.readouterr().err == "", "an example that warns is no example"
 

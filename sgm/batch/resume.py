@@ -20,10 +20,10 @@ from typing import Any
 
 from ..checkpoint.files import Checkpoint
 from ..config import ModelConfig
-from ..errors import UserError
+from ..errors import UserError, brief
 from ..generation.fitting import fitted_size
 from ..outputs.clip_files import is_whole
-from ..outputs.record import read_record
+from ..outputs.record import identity, read_record
 from ..parameters.parameter import kind_of_device
 from ..parameters.request import Request
 from ..parameters.sampling import SamplingParameters
@@ -63,7 +63,7 @@ def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
     wanted = {
         "item": {**asdict(item), "line": None, "image_path": _content(item.image_path)},
         "model": asdict(request.model),
-        "checkpoint": checkpoint.describe()["sha256"],
+        "checkpoint": identity(checkpoint.describe()),
         **{name: getattr(request, name) for name in ("fp8", "formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
@@ -100,28 +100,31 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
     if request.fp8 != record.get("fp8", "off"):
         return False
     sampling = _with_size(item.sampling, request.model, (image["width"], image["height"]))
-    if sampling is None or not _as_json(sampling).items() <= record["parameters"].items():
+    if sampling is None or _as_json(sampling) != _sampling_of(record):
         return False
-    return (
-        image["sha256"] == _content(item.image_path)
-        and record["checkpoint"]["sha256"] == checkpoint.describe()["sha256"]
+    return image["sha256"] == _content(item.image_path) and identity(record["checkpoint"]) == identity(
+        checkpoint.describe()
     )
+
+
+def _sampling_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How a record's clip was sampled: all parameters but those that name the model, which is compared by itself."""
+    return {name: value for name, value in record["parameters"].items() if name not in ("version", "config")}
 
 
 def _has_formats(output: Mapping[str, Any], request: Request) -> bool:
-    formats = output.get("formats")
-    return (
-        isinstance(formats, list) and set(request.formats) <= set(formats) and output.get("quality") == request.quality
-    )
+    return set(request.formats) <= set(output.get("formats", ())) and output.get("quality") == request.quality
 
 
-def _with_size(sampling: SamplingParameters, model: ModelConfig, image_size: Any) -> SamplingParameters | None:
+def _with_size(
+    sampling: SamplingParameters, model: ModelConfig, image_size: tuple[int, int]
+) -> SamplingParameters | None:
     """The parameters as a record has them, with the size that follows from the image's; None where none can."""
     try:
         width, height = fitted_size(image_size, model, sampling)
-        return replace(sampling, width=width, height=height)
-    except (UserError, TypeError, ZeroDivisionError):  # the recorded size is not that of an image
+    except UserError:  # the recorded size is not that of an image
         return None
+    return replace(sampling, width=width, height=height)
 
 
 @cache
@@ -135,23 +138,26 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoi
     record = read_record(record_path)
     now = json.loads(json.dumps(asdict(model)))
     if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
+        named = [key if key in now else brief(key) for key in changed[:5]]
         raise UserError(
             f"the configuration of {model.version} is not the one of {record_path} (it differs in"
-            f" {', '.join(changed)}): give the right one with --config"
+            f" {', '.join(named)}): give the right one with --config"
         )
-    if not image_path.is_file():
+    try:
+        image_sha256 = file_sha256(image_path)
+    except OSError as error:
         raise UserError(
-            f"{record_path} needs the file {image_path}, which is not there: give its new place with --input_path"
-        )
-    image_sha256 = record["input"]["sha256"]
-    if image_sha256 is not None and file_sha256(image_path) != image_sha256:
+            f"{record_path} needs the image {brief(str(image_path))}, which can't be read ({error.strerror}): give its"
+            " new place with --input_path"
+        ) from error
+    if record["input"]["sha256"] not in (None, image_sha256):  # none is recorded of an image from memory
         raise _not_the_same(image_path, record_path, "--input_path")
-    if checkpoint.describe()["sha256"] != record["checkpoint"]["sha256"]:
+    if identity(checkpoint.describe()) != identity(record["checkpoint"]):
         raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
 
 
 def _not_the_same(path: Path, record_path: Path, flag: str) -> UserError:
     return UserError(
-        f"{path} is not what the clip of {record_path} was made from (its SHA-256 differs):"
+        f"{brief(str(path))} is not what the clip of {record_path} was made from (its SHA-256 differs):"
         f" give the right one with {flag}"
     )

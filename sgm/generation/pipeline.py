@@ -251,6 +251,7 @@ class Pipeline(FrameGenerator):
             precision=self.precision,
             fp8=self.fp8,
             memory=self.placement.name,
+            threads=torch.get_num_threads(),
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},
             elevations_deg=orbit.elevations_deg if orbit else None,

@@ -76,7 +76,7 @@ def save_clip(
         "files": _describe(aside),
         "stages": {**record["stages"], **stages.measured},
     }
-    write_record(part_path(aside, ".json"), whole_record)
+    write_record(part_path(aside, ".json"), whole_record, aside.parent)
     return clip_paths(aside.parent, publish(aside, name), formats)
 
 

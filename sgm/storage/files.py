@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import math
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+MAX_DEPTH = 20  # of JSON
+MAX_DIGITS = 20  # of a whole number in JSON; 64 bits have so many
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -72,6 +77,25 @@ def read_text(path: Path, max_bytes: int) -> str:
     return content.decode()
 
 
+def read_json(path: Path, max_bytes: int) -> Any:
+    """What a JSON file of a stranger holds. Raises OSError as `read_text` does.
+
+    Raises ValueError for what is no JSON in UTF-8, is nested deeper than `MAX_DEPTH`, or has numbers that are infinite,
+    none, or longer than `MAX_DIGITS`.
+    """
+    text = read_text(path, max_bytes)
+    try:
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _held(outer)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a regular file in hexadecimal, read piece by piece, once for as long as the file doesn't change."""
     status = path.stat()
@@ -97,6 +121,24 @@ def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else opening a FIFO waits for a writer
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"it has the number {digits[:MAX_DIGITS]}")
+    return number
+
+
+def _held(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _mode(path: Path) -> int:

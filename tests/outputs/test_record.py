@@ -38,6 +38,7 @@ def sources(tmp_path):
         "precision": "fp32",
         "fp8": "weights",
         "memory": "high",
+        "threads": 3,
         "clips_at_once": 1,
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
     }
@@ -45,7 +46,7 @@ def sources(tmp_path):
 
 def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     record = build_record(**sources)
-    write_record(tmp_path / "clip.json", record)
+    write_record(tmp_path / "clip.json", record, tmp_path)
     assert read_record(tmp_path / "clip.json") == record
 
     assert record["program"] == {"name": "sgm", "version": sgm.__version__}
@@ -64,7 +65,7 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["stages"] == sources["stages"]
     assert (record["device"], record["device_name"]) == ("cpu", None)
     assert (record["precision"], record["fp8"]) == ("fp32", "weights")
-    assert record["memory"] == "high"
+    assert (record["memory"], record["threads"]) == ("high", 3)
     assert record["packages"]["numpy"] == np.__version__
     assert record["packages"]["python"] == sys.version.split()[0]
     assert "camera" not in record
@@ -104,7 +105,7 @@ def test_reading_names_what_is_missing(tmp_path, sources, lost, told):
     record = build_record(**sources)
     holder = record if len(lost) == 1 else record[lost[0]]
     del holder[lost[-1]]
-    write_record(tmp_path / "clip.json", record)
+    write_record(tmp_path / "clip.json", record, tmp_path)
     with pytest.raises(UserError, match=rf"clip\.json .* has no {told};"):
         read_record(tmp_path / "clip.json")
 
@@ -131,7 +132,7 @@ def test_reading_what_is_not_there(tmp_path):
 
 
 def test_record_is_plain_json_for_people(tmp_path, sources):
-    write_record(tmp_path / "clip.json", build_record(**sources))
+    write_record(tmp_path / "clip.json", build_record(**sources), tmp_path)
     text = (tmp_path / "clip.json").read_text()
     assert text.count("\n") > 20, "one value a line"
     assert json.loads(text)["parameters"]["seed"] == 23
