@@ -276,7 +276,7 @@ def _portable(path: Path, folder: Path) -> str:
     """
     place = path.parent.resolve() / path.name  # a link at the end stays: its name says what kind of file it is
     home = _home()
-    for base in (Path.cwd(), folder.parent):
+    for base in filter(None, (_current_folder(), folder.parent)):
         is_wide = base == base.parent or (home is not None and base in home.parents)
         if not is_wide and place.is_relative_to(base) and folder.is_relative_to(base):
             relative = Path(os.path.relpath(place, folder)).as_posix()
@@ -291,6 +291,13 @@ def _absolute(written: str, folder: Path) -> str:
     if written.startswith("~/") and home is not None:
         return str(home / written[2:])
     return written if Path(written).is_absolute() else os.path.normpath(folder / written)
+
+
+def _current_folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        return None
 
 
 def _home() -> Path | None:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from sgm.storage.files import file_sha256, read_text, remove, write_whole
+from sgm.storage.files import file_sha256, read_json, read_text, remove, write_whole
 
 
 def test_a_failed_write_leaves_the_earlier_file_as_it_was(tmp_path):
@@ -81,3 +81,24 @@ def test_text_is_read_up_to_a_limit(tmp_path):
     assert read_text(path, 100) == "ä" * 50
     with pytest.raises(OSError, match="Larger than 99 bytes"):
         read_text(path, 99)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("[" * 30 + "]" * 30, "nested too deeply"),
+        ("9" * 5000, "a number of 5000 digits"),
+        ("NaN", "the number NaN"),
+        ("[-Infinity]", "the number -Infinity"),
+        ("1e999", "the number 1e999"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_json_is_read_within_limits(tmp_path, text, told):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=told):
+        read_json(path, 200_000)
+    path.write_text('{"a": [1, -2.5, 1e300, null, {"b": "ä"}], "c": 9223372036854775807}')
+    assert read_json(path, 200) == {"a": [1, -2.5, 1e300, None, {"b": "ä"}], "c": 2**63 - 1}
