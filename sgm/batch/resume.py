@@ -20,13 +20,14 @@ from typing import Any
 
 from ..checkpoint.files import Checkpoint
 from ..config import ModelConfig
-from ..errors import UserError, brief
+from ..errors import UserError, shortened
 from ..generation.fitting import fitted_size
 from ..outputs.clip_files import is_whole
 from ..outputs.record import identity, read_record
 from ..parameters.parameter import kind_of_device
+from ..parameters.remake import recorded_sampling
 from ..parameters.request import Request
-from ..parameters.sampling import SamplingParameters
+from ..parameters.sampling import SamplingSettings
 from ..storage.files import file_sha256
 from .items import Item
 
@@ -91,7 +92,7 @@ def _records_by_name(folder: Path) -> dict[str, list[Path]]:
 def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Checkpoint) -> bool:
     """Whether a record is that of the clip which the item asks for; what is quick to compare comes first."""
     output, image = record["output"], record["input"]
-    if record["model"] != _as_json(request.model) or output["fps"] != item.fps or not _has_formats(output, request):
+    if record["model"] != _as_json(request.model) or not _has_formats(output, request):
         return False
     if request.device is not None and kind_of_device(request.device) != kind_of_device(record.get("device")):
         return False
@@ -99,36 +100,36 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
         return False
     if request.fp8 != record.get("fp8", "off"):
         return False
-    sampling = _with_size(item.sampling, request.model, (image["width"], image["height"]))
-    if sampling is None or _as_json(sampling) != _sampling_of(record):
+    if _recorded_settings(record, request.model) != _with_size(item.settings, request.model, image):
         return False
     return image["sha256"] == _content(item.image_path) and identity(record["checkpoint"]) == identity(
         checkpoint.describe()
     )
 
 
-def _sampling_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """How a record's clip was sampled: all parameters but those that name the model, which is compared by itself."""
-    return {name: value for name, value in record["parameters"].items() if name not in ("version", "config")}
-
-
 def _has_formats(output: Mapping[str, Any], request: Request) -> bool:
     return set(request.formats) <= set(output.get("formats", ())) and output.get("quality") == request.quality
 
 
-def _with_size(
-    sampling: SamplingParameters, model: ModelConfig, image_size: tuple[int, int]
-) -> SamplingParameters | None:
-    """The parameters as a record has them, with the size that follows from the image's; None where none can."""
+def _recorded_settings(record: Mapping[str, Any], model: ModelConfig) -> SamplingSettings | None:
+    """The settings that a record's parameters resolve to; None where they are none of this program's."""
     try:
-        width, height = fitted_size(image_size, model, sampling)
+        return recorded_sampling(record).resolved_for(model)
+    except UserError:
+        return None
+
+
+def _with_size(settings: SamplingSettings, model: ModelConfig, image: Mapping[str, Any]) -> SamplingSettings | None:
+    """The settings with the frame's size that follows from the image's; None where none does."""
+    try:
+        width, height = fitted_size((image["width"], image["height"]), model, settings.framing)
     except UserError:  # the recorded size is not that of an image
         return None
-    return replace(sampling, width=width, height=height)
+    return replace(settings, framing=replace(settings.framing, width=width, height=height))
 
 
 @cache
-def _as_json(values: ModelConfig | SamplingParameters) -> dict[str, Any]:
+def _as_json(values: ModelConfig) -> dict[str, Any]:
     as_json: dict[str, Any] = json.loads(json.dumps(asdict(values)))
     return as_json
 
@@ -138,7 +139,7 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoi
     record = read_record(record_path)
     now = json.loads(json.dumps(asdict(model)))
     if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
-        named = [key if key in now else brief(key) for key in changed[:5]]
+        named = [key if key in now else shortened(repr(key)) for key in changed[:5]]
         raise UserError(
             f"the configuration of {model.version} is not the one of {record_path} (it differs in"
             f" {', '.join(named)}): give the right one with --config"
@@ -147,8 +148,8 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoi
         image_sha256 = file_sha256(image_path)
     except OSError as error:
         raise UserError(
-            f"{record_path} needs the image {brief(str(image_path))}, which can't be read ({error.strerror}): give its"
-            " new place with --input_path"
+            f"{record_path} needs the image {shortened(repr(str(image_path)))}, which can't be read"
+            f" ({error.strerror}): give its new place with --input_path"
         ) from error
     if record["input"]["sha256"] not in (None, image_sha256):  # none is recorded of an image from memory
         raise _not_the_same(image_path, record_path, "--input_path")
@@ -158,6 +159,6 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoi
 
 def _not_the_same(path: Path, record_path: Path, flag: str) -> UserError:
     return UserError(
-        f"{brief(str(path))} is not what the clip of {record_path} was made from (its SHA-256 differs):"
+        f"{shortened(repr(str(path)))} is not what the clip of {record_path} was made from (its SHA-256 differs):"
         f" give the right one with {flag}"
     )

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from sgm import __version__
-from sgm.errors import UserError, brief
+from sgm.errors import UserError, shortened
 from sgm.storage.files import read_json
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "rembg", "imageio-ffmpeg")
@@ -248,24 +248,24 @@ def _complaints(record: Mapping[str, Any]) -> Iterator[str]:
     for section, value in record.items():
         checks = [known[section] for known in (REQUIRED, OPTIONAL) if section in known]
         if not checks:
-            yield f"{brief(section)} is unknown to this version of the program"
+            yield f"{shortened(repr(section))} is unknown to this version of the program"
         elif not isinstance(checks[0], dict):
             if not checks[0](value):
-                yield f"its {section} can't be {brief(value)}"
+                yield f"its {section} can't be {shortened(repr(value))}"
         elif not isinstance(value, dict):
-            yield f"its {section} can't be {brief(value)}"
+            yield f"its {section} can't be {shortened(repr(value))}"
         else:
             of_key = {key: check for known in checks if isinstance(known, dict) for key, check in known.items()}
             for key, inner in value.items():
                 if key not in of_key:
-                    yield f"{section}.{brief(key)} is unknown to this version of the program"
+                    yield f"{section}.{shortened(repr(key))} is unknown to this version of the program"
                 elif not of_key[key](inner):
-                    yield f"its {section}.{key} can't be {brief(inner)}"
+                    yield f"its {section}.{key} can't be {shortened(repr(inner))}"
     for section in ("input", "checkpoint"):
         if (record[section]["path"] is None) != (record[section]["sha256"] is None):
             yield f"its {section} has a path without sha256, or sha256 without a path"
     if not _is_path(record["parameters"].get("config")):
-        yield f"its config can't be {brief(record['parameters']['config'])}"
+        yield f"its config can't be {shortened(repr(record['parameters']['config']))}"
 
 
 def _portable(path: Path, folder: Path) -> str:

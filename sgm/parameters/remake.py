@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import load_config
-from ..errors import UserError, brief
+from ..errors import UserError, shortened
 from ..outputs.record import read_record
 from .parameter import parameters_of
 from .sampling import SamplingParameters
@@ -41,16 +41,10 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
     """
     record = read_record(record_path)
     parameters, output = record["parameters"], record["output"]
-    of_sampling = parameters_of(SamplingParameters)
-    if others := sorted(parameters.keys() - of_sampling.keys() - {"version", "config"}):
-        raise UserError(
-            f"{record_path} has a parameter {brief(others[0])}, but a record may only hold version, config and how the"
-            " clip is sampled: remove it from the record, or use the version of this program that wrote it"
-        )
     try:
-        SamplingParameters(**{name: value for name, value in parameters.items() if name in of_sampling})
+        recorded_sampling(record)
     except UserError as error:
-        raise UserError(f"in {record_path}, {str(error)[:LONGEST_COMPLAINT]}") from error
+        raise UserError(f"in {record_path}, {shortened(str(error), LONGEST_COMPLAINT)}") from error
     if parameters.get("config") is not None and "config" not in given:
         _check_config(record_path, parameters["config"])
     return {
@@ -64,13 +58,27 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
     }
 
 
+def recorded_sampling(record: Mapping[str, Any]) -> SamplingParameters:
+    """How a record's clip is sampled. Raises UserError where it has parameters beside those, version and config."""
+    sampling = {"fps": record["output"]["fps"], **record["parameters"]}  # fps was none of the parameters once
+    for name in ("version", "config"):
+        sampling.pop(name, None)
+    if others := sorted(sampling.keys() - parameters_of(SamplingParameters).keys()):
+        raise UserError(
+            f"there is a parameter {shortened(repr(others[0]))}, but a record may only hold version, config and how the"
+            " clip is sampled: remove it, or use the version of this program that wrote it"
+        )
+    return SamplingParameters(**sampling)
+
+
 def _check_config(record_path: Path, path: str) -> None:
     """Raises UserError where a file is no configuration, without a word of what it holds: it may be anybody's."""
     try:
         load_config("recorded", Path(path))
     except (UserError, OSError):
         raise UserError(
-            f"{record_path} needs the configuration {brief(path)}, which can't be read as one: give it with --config"
+            f"{record_path} needs the configuration {shortened(repr(path))}, which can't be read as one: give it with"
+            " --config"
         ) from None
 
 
@@ -82,7 +90,7 @@ def _checkpoint_address(record_path: Path, recorded: Mapping[str, Any]) -> str |
     repository, commit = recorded["repository"], recorded.get("revision", "")
     if not _REPOSITORY.fullmatch(repository) or not _COMMIT.fullmatch(commit):
         raise UserError(
-            f"{record_path} names no repository and commit, but {brief(repository)} and {brief(commit)}: give the"
-            " weights with --checkpoint, or remove both from the record"
+            f"{record_path} names no repository and commit, but {shortened(repr(repository))} and"
+            f" {shortened(repr(commit))}: remove both from the record, and give the weights with --checkpoint"
         )
     return f"{repository}@{commit}"

@@ -113,7 +113,9 @@ def test_record_names_the_image_file(golden: Golden, pipeline: Pipeline, tmp_pat
     path = tmp_path / "image.png"
     subject(golden).save(path)
     assert pipeline(subject(golden), **QUICK).record["input"]["path"] is None
-    found = pipeline(subject(golden), **QUICK, input_path=str(path)).record["input"]
+    clip = pipeline(str(path), **QUICK)
+    assert np.array_equal(clip.frames, pipeline(np.array(subject(golden)), **QUICK).frames)
+    found = clip.record["input"]
     assert found == {
         "path": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -140,11 +142,11 @@ def test_orbit_ends_at_the_input(golden: Golden, pipeline: Pipeline) -> None:
 
 def test_large_frames_are_watermarked(golden: Golden, pipeline: Pipeline) -> None:
     image = subject(golden).resize((256, 256))
-    parameters = SamplingParameters(**QUICK, width=256, height=256)
-    clip = pipeline(image, **vars(parameters))
+    clip = pipeline(image, **QUICK, width=256, height=256)
     config = pipeline.config
-    resolved = parameters.resolved_for(config)
-    plain = pipeline.generate(image_to_tensor(fit(image, config, resolved)), resolved, Stages())
+    settings = SamplingParameters(**QUICK, width=256, height=256).resolved_for(config)
+    picture = fit(image, config, settings.framing)
+    plain = pipeline.generator.generate(image_to_tensor(picture), settings, Stages())
     pixels = (plain * 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
     assert not np.array_equal(clip.frames, pixels)
     assert np.array_equal(clip.frames, embed_watermark(pixels))
@@ -284,9 +286,12 @@ def test_clips_made_together_are_those_made_alone_whatever_their_order(golden: G
     images = [golden["image"], golden["image"].flip(3), golden["image"].roll(7, 2)]
     settings = [{"seed": 1}, {"seed": 2, "cond_aug": 0.3}, {"seed": 3, "motion_bucket_id": 9, "decoding_t": 1}]
     parameters = [SamplingParameters(**arguments(golden) | given).resolved_for(pipeline.config) for given in settings]
-    alone = [pipeline.generate(*given, Stages()) for given in zip(images, parameters, strict=True)]
-    together = pipeline.generate_together(images, parameters, Stages())
-    backwards = pipeline.generate_together(images[::-1], parameters[::-1], Stages())[::-1]
+    generator = pipeline.generator
+    alone = [
+        generator.sample([image], [of_clip], Stages())[0] for image, of_clip in zip(images, parameters, strict=True)
+    ]
+    together = generator.sample(images, parameters, Stages())
+    backwards = generator.sample(images[::-1], parameters[::-1], Stages())[::-1]
     for clip, of_three, of_reversed in zip(alone, together, backwards, strict=True):
         assert relative_error(of_three, clip) < 1e-5
         assert relative_error(of_reversed, clip) < 1e-5
@@ -302,5 +307,52 @@ def test_memory_that_ran_out_for_several_is_the_callers_to_mend(
     monkeypatch.setattr("sgm.generation.frames.sample_latents", fail)
     parameters = SamplingParameters(**arguments(golden)).resolved_for(pipeline.config)
     with pytest.raises(torch.OutOfMemoryError):
-        pipeline.generate_together([golden["image"]] * 2, [parameters] * 2, Stages())
-    assert pipeline.placement.name == "high"
+        pipeline.generator.sample([golden["image"]] * 2, [parameters] * 2, Stages())
+    assert pipeline.generator.placement.name == "high"
+
+
+def test_frames_come_chunk_by_chunk_and_again(golden: Golden, pipeline: Pipeline) -> None:
+    settings = SamplingParameters(**QUICK, decoding_t=1).resolved_for(pipeline.config)
+    (take,) = pipeline.take([pipeline.prepare(subject(golden), settings)])
+    frames = take.frames()
+    first = next(frames)
+    assert first.shape == (1, 64, 64, 3)
+    assert "decoding" in take.stages.measured, "the first chunk is there before the others are decoded"
+    whole = np.concatenate([first, *frames])
+    assert len(whole) == settings.num_frames
+    assert np.array_equal(np.concatenate(list(take.frames())), whole)
+
+
+def test_every_step_can_be_watched_and_ended(golden: Golden, pipeline: Pipeline) -> None:
+    seen: list[tuple[float, torch.Size]] = []
+    pipeline(
+        subject(golden), **QUICK | {"num_steps": 3}, watch=lambda sigma, latents: seen.append((sigma, latents.shape))
+    )
+    assert len(seen) == 3
+    assert [sigma for sigma, _ in seen] == sorted((sigma for sigma, _ in seen), reverse=True)
+
+    class CancelledError(Exception):
+        pass
+
+    def cancel(sigma: float, latents: torch.Tensor) -> None:
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        pipeline(subject(golden), **QUICK, watch=cancel)
+
+
+@pytest.mark.parametrize("image", [None, np.zeros((4, 4), np.uint8), np.zeros((8, 8, 3), np.float32)])
+def test_what_is_no_image_is_refused(pipeline: Pipeline, image: object) -> None:
+    with pytest.raises(UserError, match="give a PIL image, a path, or uint8 pixels"):
+        pipeline(image)
+
+
+@pytest.mark.parametrize("name", ["clip.mov", "clip", "clip.mp4.txt"])
+def test_a_clip_is_saved_only_as_what_it_can_be(golden: Golden, pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    clip = pipeline(subject(golden), **QUICK)
+    (tmp_path / name).write_bytes(b"an earlier one")
+    with pytest.raises(UserError, match=r"give a name that ends in one of \.mp4, \.gif, \.webp"):
+        clip.save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"an earlier one"
+    clip.save(tmp_path / "clip.GIF")
+    assert Image.open(tmp_path / "clip.GIF").n_frames == len(clip.frames)

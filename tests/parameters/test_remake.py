@@ -14,7 +14,7 @@ from sample import sample
 from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.outputs.record import read_record
-from sgm.parameters.command_line import parse, run
+from sgm.parameters.sample_command import SAMPLE, run
 from tests.small_models import deterministic_state, write_config
 
 SETTINGS = [
@@ -79,8 +79,13 @@ def test_a_record_makes_the_same_clip_again(made, tmp_path):
 
 
 def test_a_record_needs_no_other_parameter(made):
-    request = parse(["--from_record", str(made / "out" / "photo.json")])
-    assert (request.version, request.fps, request.device, request.precision) == ("svd_tiny", 7.5, "cpu", "fp32")
+    request = SAMPLE.read(["--from_record", str(made / "out" / "photo.json")])
+    assert (request.version, request.settings.fps, request.device, request.precision) == (
+        "svd_tiny",
+        7.5,
+        "cpu",
+        "fp32",
+    )
     assert (request.input_path, request.checkpoint) == (made / "photo.png", made / "weights.safetensors")
     sampling = request.sampling
     assert (sampling.num_frames, sampling.num_steps, sampling.seed, sampling.cond_aug) == (3, 1, 4, 0.1)
@@ -96,7 +101,7 @@ def test_the_same_kinds_of_files_in_the_same_quality_come_with_it(made, changed,
     del output["formats"], output["quality"]  # as records were before these could be chosen
     record = json.loads(path.read_text()) | {"output": output}
     path.write_text(json.dumps(record))
-    assert parse(["--from_record", str(path)]).formats == ("mp4", "frames")
+    assert SAMPLE.read(["--from_record", str(path)]).formats == ("mp4", "frames")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_the_same_kinds_of_files_in_the_same_quality_come_with_it(made, changed,
 )
 def test_nothing_that_changes_the_clip_may_be_given_beside_it(made, flag, value):
     with pytest.raises(UserError, match=f"{flag[2:]} can't be given beside from_record"):
-        parse(["--from_record", str(made / "out" / "photo.json"), flag, value])
+        SAMPLE.read(["--from_record", str(made / "out" / "photo.json"), flag, value])
 
 
 def test_moved_files_are_taken_and_changed_ones_refused(made, tmp_path, capsys):
@@ -131,7 +136,7 @@ def test_moved_files_are_taken_and_changed_ones_refused(made, tmp_path, capsys):
 def test_an_image_from_memory_must_be_given(made, changed, tmp_path):
     path = changed(input={"path": None, "sha256": None})
     with pytest.raises(UserError, match=r"came from memory.*--input_path"):
-        parse(["--from_record", str(path)])
+        SAMPLE.read(["--from_record", str(path)])
     words = ["--from_record", path, "--input_path", made / "photo.png", "--output_folder", tmp_path]
     assert run(sample, [str(word) for word in words]) == 0
     assert frames(tmp_path) == frames(made / "out")
@@ -146,8 +151,8 @@ def test_a_changed_configuration_is_refused(changed, tmp_path, capsys):
 @pytest.mark.parametrize(("device", "precision"), [("cuda:1", "fp16"), ("cpu", None), ("mps", None)])
 def test_another_kind_of_device_computes_in_what_suits_it(changed, device, precision):
     path = changed(device="cuda", precision="fp16")
-    assert parse(["--from_record", str(path)]).precision == "fp16"
-    assert parse(["--from_record", str(path), "--device", device]).precision == precision
+    assert SAMPLE.read(["--from_record", str(path)]).precision == "fp16"
+    assert SAMPLE.read(["--from_record", str(path), "--device", device]).precision == precision
 
 
 @pytest.mark.parametrize(
@@ -166,8 +171,8 @@ def test_another_kind_of_device_computes_in_what_suits_it(changed, device, preci
 )
 def test_a_record_sets_nothing_but_how_the_clip_is_made(changed, foreign):
     path = changed(parameters=foreign)
-    with pytest.raises(UserError, match=rf"changed\.json has a parameter '{next(iter(foreign))[:1]}") as refused:
-        parse(["--from_record", str(path), "--output_folder", "elsewhere"])
+    with pytest.raises(UserError, match=rf"changed\.json, there is a parameter '{next(iter(foreign))[:1]}") as refused:
+        SAMPLE.read(["--from_record", str(path), "--output_folder", "elsewhere"])
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
 
@@ -187,9 +192,9 @@ def test_a_recorded_configuration_may_be_anybodys_file(changed, made, content, c
 def test_a_recorded_configuration_can_be_given_anew(changed, made):
     path = changed(parameters={"config": "../gone.yaml"})
     with pytest.raises(UserError, match="give it with --config"):
-        parse(["--from_record", str(path)])
+        SAMPLE.read(["--from_record", str(path)])
     config = write_config(load_config("svd_tiny"), made / "moved.yaml")
-    assert parse(["--from_record", str(path), "--config", str(config)]).config == config
+    assert SAMPLE.read(["--from_record", str(path), "--config", str(config)]).config == config
 
 
 def test_without_its_hash_an_image_is_not_taken(changed, capsys):
@@ -203,7 +208,7 @@ def test_without_its_hash_an_image_is_not_taken(changed, capsys):
 )
 def test_a_repository_is_recorded_with_its_commit(changed, address):
     with pytest.raises(UserError, match="names no repository and commit"):
-        parse(["--from_record", str(changed(checkpoint=address))])
+        SAMPLE.read(["--from_record", str(changed(checkpoint=address))])
 
 
 def test_a_moved_folder_makes_its_clips_again_from_anywhere(made, tmp_path, monkeypatch):
@@ -217,7 +222,7 @@ def test_a_moved_folder_makes_its_clips_again_from_anywhere(made, tmp_path, monk
             (tmp_path, "moved/out/photo.json"),
         ):
             monkeypatch.chdir(folder)
-            request = parse(["--from_record", record])
+            request = SAMPLE.read(["--from_record", record])
             assert (request.input_path, request.checkpoint) == (moved / "photo.png", moved / "weights.safetensors")
         assert run(sample, ["--from_record", "moved/out/photo.json", "--output_folder", "again"]) == 0
     finally:
@@ -228,7 +233,7 @@ def test_a_moved_folder_makes_its_clips_again_from_anywhere(made, tmp_path, monk
 def test_records_with_absolute_paths_are_read_as_ever(made, changed, monkeypatch):
     path = changed(input={"path": str(made / "photo.png")}, checkpoint={"path": str(made / "weights.safetensors")})
     monkeypatch.chdir("/")
-    request = parse(["--from_record", str(path)])
+    request = SAMPLE.read(["--from_record", str(path)])
     assert (request.input_path, request.checkpoint) == (made / "photo.png", made / "weights.safetensors")
 
 
