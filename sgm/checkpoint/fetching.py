@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import UserError
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256
 
 _TRIES = 5  # before a transfer that brings nothing new is given up; as many as huggingface_hub's own
 

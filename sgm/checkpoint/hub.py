@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..config import RELEASES
 from ..errors import UserError
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256
 from .fetching import fetch_file, is_sha256
 from .files import COMPONENTS, SUFFIXES, Checkpoint, weight_files, weight_names
 

@@ -248,13 +248,10 @@ def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} can't be given beside from_record, which makes the same clip again: omit one of the two"
             )
     path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
-    recorded = recorded_parameters(path)
+    recorded = recorded_parameters(path, given)
     values = recorded | dict(given)
     if kind_of_device(values.get("device")) != kind_of_device(recorded.get("device")):
         values["precision"] = None  # that of a graphics card may overflow elsewhere: what suits the new device
     if values["input_path"] is None:
         raise UserError(f"the image of {path} came from memory, not from a file: give it with --input_path FILE")
-    known = parameters_of(SamplingParameters) | parameters_of(Request)
-    if unknown := sorted(values.keys() - known.keys()):
-        raise UserError(f"{path} has a parameter {unknown[0]!r} that this version of the program doesn't know")
     return values

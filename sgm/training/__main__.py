@@ -20,9 +20,8 @@ from ..parameters.choices import device_parameter
 from ..parameters.command_line import Command, run
 from ..parameters.parameter import PATH, WHOLE, parameter, read_fields
 from ..runtime.devices import choose_device
+from ..storage.files import file_sha256, write_whole
 from ..storage.folders import output_folder
-from ..storage.hashing import file_sha256
-from ..storage.whole_file import write_whole
 from .config import TrainingConfig, find_training_config, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
