@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..checkpoint.loading import empty_model
 from ..config import ModelConfig
+from ..models.video_model import empty_model
 from .timing import measure_in_turn
 
 CEILING_SIZE = {"cuda": 8192, "mps": 4096, "cpu": 1024}

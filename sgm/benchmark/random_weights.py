@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..checkpoint.loading import empty_model
 from ..config import ModelConfig
-from ..models.video_model import VideoModel
+from ..models.video_model import VideoModel, empty_model
 
 MIN_CLIP_LAYERS = 2
 

@@ -45,6 +45,11 @@ def _blur(image: Tensor, factors: list[float]) -> Tensor:
     return F.conv2d(image, horizontal.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
 
+def _random_parameter(*shape: int, std: float) -> nn.Parameter:
+    # Drawn in place: arithmetic with new tensors would import torch's compiler on the meta device, more than a second.
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=std))
+
+
 class MLP(nn.Module):
     """Two layers with a GELU between."""
 
@@ -64,10 +69,9 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_weight = _random_parameter(3 * width, width, std=1 / math.sqrt(width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
-        nn.init.normal_(self.in_proj_weight, std=1 / math.sqrt(width))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, l, width) -> (n, l, width)."""
@@ -101,13 +105,13 @@ class CLIPImageTower(nn.Module):
         scale = 1 / math.sqrt(config.width)
         self.image_size = config.image_size
         self.conv1 = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size, bias=False)
-        self.class_embedding = nn.Parameter(scale * torch.randn(config.width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn(patches + 1, config.width))
+        self.class_embedding = _random_parameter(config.width, std=scale)
+        self.positional_embedding = _random_parameter(patches + 1, config.width, std=scale)
         self.ln_pre = nn.LayerNorm(config.width)
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
         self.ln_post = nn.LayerNorm(config.width)
-        self.proj = nn.Parameter(scale * torch.randn(config.width, config.embed_dim))
+        self.proj = _random_parameter(config.width, config.embed_dim, std=scale)
 
     def forward(self, image: Tensor) -> Tensor:
         """The embedding (n, embed_dim), not normalised, of images (n, 3, H, W) in [-1, 1] of any size."""
