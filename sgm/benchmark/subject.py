@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -51,7 +52,7 @@ class Subject:
         stages = Stages(str(self.pipeline.device))
         frames = self.pipeline.generate(self.image, self.parameters, stages)
         self.stages.append(stages)
-        self.frames = frames.permute(0, 2, 3, 1).numpy()
+        self.frames = rearrange(frames, "t c h w -> t h w c").numpy()
 
     def seconds_of(self, stage: str, warmups: int) -> float:
         """The median over the clips after the warm-up."""

@@ -1,6 +1,7 @@
 """Classifier-free guidance with a scale of its own for each frame."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..config import GuidanceConfig
@@ -20,5 +21,5 @@ def guidance_scales(config: GuidanceConfig, num_frames: int) -> Tensor:
 
 
 def guide(unconditional: Tensor, conditional: Tensor, scales: Tensor) -> Tensor:
-    """unconditional + scale * (conditional - unconditional), for (frame, channel, height, width) and (frame,)."""
-    return unconditional + scales[:, None, None, None] * (conditional - unconditional)
+    """unconditional + scale * (conditional - unconditional), for t c h w and one scale a frame, (t,)."""
+    return unconditional + rearrange(scales, "t -> t 1 1 1") * (conditional - unconditional)

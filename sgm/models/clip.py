@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import CLIPConfig
@@ -76,8 +77,9 @@ class SelfAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, l, width) -> (n, l, width)."""
         qkv = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q, k, v = rearrange(qkv, "n l (qkv heads d) -> qkv n heads l d", qkv=3, heads=self.heads)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.out_proj(rearrange(attended, "n heads l d -> n l (heads d)"))
 
 
 class Block(nn.Module):
@@ -116,7 +118,7 @@ class CLIPImageTower(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """The embedding (n, embed_dim), not normalised, of images (n, 3, H, W) in [-1, 1] of any size."""
         pixels = prepare_for_clip(image.float(), self.image_size).to(self.proj.dtype)
-        patches = self.conv1(pixels).flatten(2).transpose(1, 2)
+        patches = rearrange(self.conv1(pixels), "n c h w -> n (h w) c")
         token = self.class_embedding.expand(len(patches), 1, -1)
         tokens = self.ln_pre(torch.cat([token, patches], dim=1) + self.positional_embedding)
         for block in cast(nn.ModuleList, self.transformer.resblocks):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .layers import FrameConv, clips_to_frames, frames_to_clips
@@ -104,14 +105,20 @@ def _normalisation(norm: nn.Module, strips: Iterator[Tensor]) -> Callable[[Tenso
     assert isinstance(norm, nn.GroupNorm)
     # Every row of a frame has as many numbers, so the clip's mean is that of the rows' means, and its variance the mean
     # of theirs plus the variance of their means.
-    by_row = [torch.var_mean(strip.unflatten(1, (norm.num_groups, -1)), dim=(2, 4), correction=0) for strip in strips]
+    by_group = (rearrange(strip, "t (groups c) h w -> t groups c h w", groups=norm.num_groups) for strip in strips)
+    by_row = [torch.var_mean(strip, dim=(2, 4), correction=0) for strip in by_group]
     variances, means = (torch.cat(parts, dim=2) for parts in zip(*by_row, strict=True))  # (t, groups, h)
     mean = means.mean(dim=(0, 2))
     variance = variances.mean(dim=(0, 2)) + means.var(dim=(0, 2), correction=0)
     channels_a_group = norm.num_channels // norm.num_groups
-    scale = (variance + norm.eps).rsqrt().repeat_interleave(channels_a_group) * norm.weight
-    shift = norm.bias - mean.repeat_interleave(channels_a_group) * scale
-    return lambda strip: torch.addcmul(shift[:, None, None], strip, scale[:, None, None])
+
+    def by_channel(of_groups: Tensor) -> Tensor:
+        return repeat(of_groups, "groups -> (groups c) 1 1", c=channels_a_group)
+
+    weight, bias = (rearrange(parameter, "c -> c 1 1") for parameter in (norm.weight, norm.bias))
+    scale = by_channel((variance + norm.eps).rsqrt()) * weight
+    shift = bias - by_channel(mean) * scale
+    return lambda strip: torch.addcmul(shift, strip, scale)
 
 
 def _over_frames(conv: nn.Module, frames: Tensor) -> Tensor:

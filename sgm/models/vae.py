@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import VAEConfig
@@ -70,9 +71,9 @@ class AttentionBlock(nn.Module):
         """N c h w -> n c h w."""
         hidden = self.norm(x)
         # An axis for the one head: without it PyTorch takes the path that holds all scores at once.
-        q, k, v = (project(hidden).flatten(2).transpose(1, 2)[:, None] for project in (self.q, self.k, self.v))
-        attended = F.scaled_dot_product_attention(q, k, v)[:, 0]
-        return x + self.proj_out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
+        q, k, v = (rearrange(project(hidden), "n c h w -> n 1 (h w) c") for project in (self.q, self.k, self.v))
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(rearrange(attended, "n 1 (h w) c -> n c h w", h=x.shape[2]))
 
 
 class Middle(nn.Module):
