@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "data": {"config", "inputs"},
     "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
     "runtime": {"config", "models"},
-    "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime"},
+    "watermark": {"outputs", "parameters", "progress"},
+    "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime", "watermark"},
     "batch": CLIP | {"checkpoint", "generation", "runtime"},
     "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}
     | {"runtime", "storage"},
@@ -140,8 +141,8 @@ def test_importing_sgm_loads_nothing_else() -> None:
     assert {name for name in loaded_after("import sgm") if name.startswith("sgm")} == {"sgm"}
 
 
-@pytest.mark.parametrize("part", ["inputs", "outputs"])
-def test_inputs_and_outputs_load_nothing_heavy(part: str) -> None:
+@pytest.mark.parametrize("part", ["inputs", "outputs", "watermark"])
+def test_what_knows_no_model_loads_nothing_heavy(part: str) -> None:
     modules = [f"sgm.{part}.{path.stem}" for path in (SGM / part).glob("[a-z]*.py")]
     assert modules
     assert not loaded_after(f"import {', '.join(modules)}") & HEAVY

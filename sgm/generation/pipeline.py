@@ -23,7 +23,6 @@ from ..outputs.clip_files import DEFAULT_QUALITY
 from ..outputs.provenance import Provenance
 from ..outputs.record import build_record
 from ..outputs.video import write_video
-from ..outputs.watermark import embed_watermark
 from ..parameters.parameter import parameters_of
 from ..parameters.request import Request
 from ..parameters.sampling import SamplingParameters
@@ -36,6 +35,7 @@ from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.hashing import describe_file
 from ..storage.whole_file import write_whole
+from ..watermark.embedding import embed_watermark
 from .fitting import fit
 from .frames import FrameGenerator, orbit_for, solver_of
 
