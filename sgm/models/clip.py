@@ -81,7 +81,10 @@ class Block(nn.Module):
 
 
 class CLIPImageTower(nn.Module):
-    """The vision transformer of CLIP; parameter names are those of open_clip's `model.visual`."""
+    """The vision transformer of CLIP; parameter names are those of open_clip's `model.visual`.
+
+    It gives what open_clip's own class gives, without four seconds of imports before the first clip.
+    """
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
