@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}
     | {"runtime", "storage"},
     "evaluation": CLIP | {"checkpoint", "data", "generation", "metrics", "runtime"},
-    "benchmark": CLIP | {"checkpoint", "generation", "metrics", "models", "runtime"},
+    "benchmark": CLIP | {"checkpoint", "diffusion", "generation", "metrics", "models", "runtime"},
 }
 COMMAND_LINE = {"parameters.command_line", "parameters.flags"}  # what only commands may import
 REQUESTS = {"parameters.request"}  # what one run of sample.py asks for

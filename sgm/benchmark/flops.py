@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
+from ..diffusion.guidance import clips_a_step
 from ..models.video_model import empty_model
 from .timing import measure_in_turn
 
@@ -30,7 +31,7 @@ class Arithmetic:
 def count(config: ModelConfig, num_frames: int, height: int, width: int, decoding_t: int) -> Arithmetic:
     """What a clip of this size (pixels) takes, counted on the meta device."""
     model = empty_model(config)
-    clips = 1 if config.guidance.min_scale == config.guidance.max_scale == 1 else 2
+    clips = clips_a_step(config.guidance)
     height, width = height // config.latent_factor, width // config.latent_factor
     frames = clips * num_frames
     channels = config.vae.latent_channels

@@ -7,7 +7,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,60 +46,30 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         check_diffusers(config)
     if request.cap_gb is not None:
         _cap(device, request.cap_gb)
-    ways = list(itertools.product(request.preset, request.memory))
-    parameters = {preset: _parameters(request, config, preset) for preset in request.preset}
+    exact, *_ = [_parameters(request, config, preset) for preset in ("exact", *request.preset)]  # all are checked here
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
-        weights = _weights(request, config, Path(folder), PRECISIONS[precision])
-
-        def load_subject(preset: str, memory: str, precision: str, fp8: str, compiled: bool) -> Subject:
-            pipeline = load(
-                request.version,
-                **weights,
-                device=str(device),
-                precision=precision,
-                fp8=fp8,
-                memory=memory,
-                compile=compiled,
-                progress=Progress(quiet=True),
-            )
-            sides = (parameters[preset].height or config.height, parameters[preset].width or config.width)
-            generator = torch.Generator().manual_seed(0)
-            image = torch.rand(1, 3, *sides, generator=generator) * 2 - 1
-            return Subject(pipeline, image, parameters[preset])
-
-        exact = _parameters(request, config, "exact")
-        parameters.setdefault("exact", exact)
-        reference = _reference(load_subject("exact", "high", "fp32", "off", False)) if request.reference else None
+        weights = _weights(request, config, Path(folder), PRECISIONS[precision], progress)
+        bench = Bench(request, config, device, precision, weights, progress)
         limit = ceiling(device, PRECISIONS[precision])
+        reference = bench.reference() if request.reference else None
         results: list[dict[str, Any]] = []
         rivals: list[dict[str, Any]] = []
+        ways = list(itertools.product(request.preset, request.memory))
         for preset, memory in progress.track("measuring", ways, unit="way"):
-            start = time.perf_counter()
-            subject = load_subject(preset, memory, precision, request.fp8, request.compile)
-            synchronize(device)
-            loading = time.perf_counter() - start
-            rivals_here = _rivals(request, subject, precision) if not results else {}
-            name = f"{preset}, {memory}"
-            result, found = _measure(request, name, subject, rivals_here, loading)
-            clip = subject.parameters
-            assert clip.num_frames is not None
-            height, width = subject.image.shape[2:]
-            operations = count(config, clip.num_frames, height, width, clip.decoding_t)
-            result |= _rates(operations, subject, result, limit)
-            if reference is not None:
-                result |= _likeness(subject, reference)
+            with_rivals = request.against is not None and not results
+            result, found = bench.measure(preset, memory, limit, reference, with_rivals=with_rivals)
             results.append(result)
             rivals += found
-            del subject, rivals_here
-            _let_go(device)
+    height, width = bench.size(exact)
+    machine = describe_machine(device)
     content = {
         "version": request.version,
         "model_channels": config.unet.model_channels,
         "random_weights": "config" in weights,
         "frames": exact.num_frames,
-        "width": exact.width or config.width,
-        "height": exact.height or config.height,
+        "width": width,
+        "height": height,
         "precision": precision,
         "fp8": request.fp8,
         "compiled": request.compile,
@@ -107,19 +77,91 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         "warmups": request.warmups,
         "repeats": request.repeats,
         "ceiling_tflops_a_second": limit / 1e12,
-        "operations": asdict(operations),
-        "machine": describe_machine(device),
+        "operations": asdict(bench.operations(exact)),
+        "machine": machine,
         "results": results,
         "rivals": rivals,
     }
     write_json(request.output, content)
-    title = f"{request.version}, {content['frames']} frames of {content['width']}x{content['height']}, {precision}"
-    title += f", {describe_machine(device)['device']}"
+    title = f"{request.version}, {exact.num_frames} frames of {width}x{height}, {precision}, {machine['device']}"
     chart = request.output.with_suffix(".png")
     bars = results + [{"name": rival["name"], "seconds": {"whole clip": rival["seconds"]}} for rival in rivals]
     draw_chart(chart, bars, title)
     tables = [title, stage_table(results)] + ([rival_table(rivals)] if rivals else [])
     return "\n\n".join([*tables, f"written to {request.output} and {chart}"]) + "\n"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where all ways of making the clip are measured: with the same weights, on the same device, from one image.
+
+    weights: what `load` takes of them.
+    """
+
+    request: BenchmarkRequest
+    config: ModelConfig
+    device: torch.device
+    precision: str
+    weights: dict[str, Any]
+    progress: Progress
+
+    def size(self, parameters: SamplingParameters) -> tuple[int, int]:
+        """The clip's height and width in pixels."""
+        return parameters.height or self.config.height, parameters.width or self.config.width
+
+    def operations(self, parameters: SamplingParameters) -> Arithmetic:
+        """How much there is to compute."""
+        assert parameters.num_frames is not None
+        return count(self.config, parameters.num_frames, *self.size(parameters), parameters.decoding_t)
+
+    def load(self, preset: str, memory: str, precision: str, *, fp8: str = "off", compiled: bool = False) -> Subject:
+        """A freshly loaded model that is asked for the clip."""
+        pipeline = load(
+            self.request.version,
+            **self.weights,
+            device=str(self.device),
+            precision=precision,
+            fp8=fp8,
+            memory=memory,
+            compile=compiled,
+            progress=Progress(quiet=True),
+        )
+        parameters = _parameters(self.request, self.config, preset)
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 3, *self.size(parameters), generator=generator) * 2 - 1
+        return Subject(pipeline, image, parameters)
+
+    def reference(self) -> Pictures:
+        """The exact clip on the plain path, in fp32."""
+        self.progress.say("making the exact clip in fp32, to compare the others with")
+        subject = self.load("exact", "high", "fp32")
+        subject.make_clip()
+        assert subject.frames is not None
+        return subject.frames
+
+    def measure(
+        self, preset: str, memory: str, limit: float, reference: Pictures | None, *, with_rivals: bool
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """One way's figures, and those of its rivals, taken in turn with it.
+
+        limit: the device's operations a second. reference: the exact clip, to compare with.
+        """
+        name = f"{preset}, {memory}"
+        clips = self.request.warmups + self.request.repeats
+        self.progress.say(f"measuring {name}{' beside diffusers' if with_rivals else ''}, {clips} clips")
+        start = time.perf_counter()
+        fp8, compiled = self.request.fp8, self.request.compile
+        subject = self.load(preset, memory, self.precision, fp8=fp8, compiled=compiled)
+        synchronize(self.device)
+        loading = time.perf_counter() - start
+        rivals = _rivals(subject, self.precision) if with_rivals else {}
+        result, found = _measure(self.request, name, subject, rivals, loading)
+        result |= _rates(self.operations(subject.parameters), subject, result, limit)
+        if reference is not None:
+            result |= _likeness(subject, reference)
+        del subject, rivals
+        _let_go(self.device)
+        return result, found
 
 
 def _cap(device: torch.device, gigabytes: float) -> None:
@@ -140,28 +182,22 @@ def _parameters(request: BenchmarkRequest, config: ModelConfig, preset: str) -> 
     ).resolved_for(config)
 
 
-def _weights(request: BenchmarkRequest, config: ModelConfig, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def _weights(
+    request: BenchmarkRequest, config: ModelConfig, folder: Path, dtype: torch.dtype, progress: Progress
+) -> dict[str, Any]:
     """What `load` takes: the version's own weights where they are there, else random ones."""
     if request.model_channels is None:
         try:
             return {"checkpoint": find_checkpoint(request.version)}
         except UserError:  # not there, which is no mistake here
             pass
+    progress.say("drawing random weights")
     write_random_weights(config, folder / "random.safetensors", dtype)
     write_config(config, folder / "config.yaml")
     return {"checkpoint": folder / "random.safetensors", "config": folder / "config.yaml"}
 
 
-def _reference(subject: Subject) -> Pictures:
-    """The exact clip on the plain path, in fp32."""
-    subject.make_clip()
-    assert subject.frames is not None
-    return subject.frames
-
-
-def _rivals(request: BenchmarkRequest, subject: Subject, precision: str) -> dict[str, Rival]:
-    if request.against is None:
-        return {}
+def _rivals(subject: Subject, precision: str) -> dict[str, Rival]:
     pipeline = subject.pipeline
     rivals = {"diffusers": Rival(pipeline.model, pipeline.device, PRECISIONS[precision])}
     if pipeline.device.type == "cuda":

@@ -15,6 +15,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..diffusion.guidance import clips_a_step
 from ..generation.pipeline import Pipeline
 from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
@@ -123,6 +124,4 @@ class Subject:
 
 def clips_at_once(pipeline: Pipeline) -> int:
     """How many clips one call of the UNet has: guidance's two, unless it has no effect or they go in turn."""
-    guidance = pipeline.config.guidance
-    without_effect = guidance.min_scale == guidance.max_scale == 1
-    return 1 if without_effect or pipeline.placement.mode.guidance_in_turn else 2
+    return 1 if pipeline.placement.mode.guidance_in_turn else clips_a_step(pipeline.config.guidance)
