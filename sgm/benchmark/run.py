@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..generation.pipeline import load
 from ..metrics.likeness import Pictures, psnr, ssim
 from ..metrics.tables import write_json
-from ..parameters.sampling import SamplingParameters
+from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from .diffusers_pipeline import Rival, check_diffusers
@@ -46,7 +46,7 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         check_diffusers(config)
     if request.cap_gb is not None:
         _cap(device, request.cap_gb)
-    exact, *_ = [_parameters(request, config, preset) for preset in ("exact", *request.preset)]  # all are checked here
+    exact, *_ = [_settings(request, config, preset) for preset in ("exact", *request.preset)]  # all are checked here
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
         weights = _weights(request, config, Path(folder), PRECISIONS[precision], progress)
@@ -105,14 +105,13 @@ class Bench:
     weights: dict[str, Any]
     progress: Progress
 
-    def size(self, parameters: SamplingParameters) -> tuple[int, int]:
+    def size(self, settings: SamplingSettings) -> tuple[int, int]:
         """The clip's height and width in pixels."""
-        return parameters.height or self.config.height, parameters.width or self.config.width
+        return settings.framing.height or self.config.height, settings.framing.width or self.config.width
 
-    def operations(self, parameters: SamplingParameters) -> Arithmetic:
+    def operations(self, settings: SamplingSettings) -> Arithmetic:
         """How much there is to compute."""
-        assert parameters.num_frames is not None
-        return count(self.config, parameters.num_frames, *self.size(parameters), parameters.decoding_t)
+        return count(self.config, settings.num_frames, *self.size(settings), settings.decoding_t)
 
     def load(self, preset: str, memory: str, precision: str, *, fp8: str = "off", compiled: bool = False) -> Subject:
         """A freshly loaded model that is asked for the clip."""
@@ -126,10 +125,10 @@ class Bench:
             compile=compiled,
             progress=Progress(quiet=True),
         )
-        parameters = _parameters(self.request, self.config, preset)
+        settings = _settings(self.request, self.config, preset)
         generator = torch.Generator().manual_seed(0)
-        image = torch.rand(1, 3, *self.size(parameters), generator=generator) * 2 - 1
-        return Subject(pipeline, image, parameters)
+        image = torch.rand(1, 3, *self.size(settings), generator=generator) * 2 - 1
+        return Subject(pipeline, image, settings)
 
     def reference(self) -> Pictures:
         """The exact clip on the plain path, in fp32."""
@@ -156,7 +155,7 @@ class Bench:
         loading = time.perf_counter() - start
         rivals = _rivals(subject, self.precision) if with_rivals else {}
         result, found = _measure(self.request, name, subject, rivals, loading)
-        result |= _rates(self.operations(subject.parameters), subject, result, limit)
+        result |= _rates(self.operations(subject.settings), subject, result, limit)
         if reference is not None:
             result |= _likeness(subject, reference)
         del subject, rivals
@@ -171,7 +170,7 @@ def _cap(device: torch.device, gigabytes: float) -> None:
     torch.cuda.set_per_process_memory_fraction(min(gigabytes * 1e9 / total, 1.0), device)
 
 
-def _parameters(request: BenchmarkRequest, config: ModelConfig, preset: str) -> SamplingParameters:
+def _settings(request: BenchmarkRequest, config: ModelConfig, preset: str) -> SamplingSettings:
     width, height = request.size or (None, None)
     return SamplingParameters(
         num_frames=request.frames,
@@ -199,9 +198,11 @@ def _weights(
 
 def _rivals(subject: Subject, precision: str) -> dict[str, Rival]:
     pipeline = subject.pipeline
-    rivals = {"diffusers": Rival(pipeline.model, pipeline.device, PRECISIONS[precision])}
+    rivals = {"diffusers": Rival(pipeline.generator.model, pipeline.device, PRECISIONS[precision])}
     if pipeline.device.type == "cuda":
-        rivals["diffusers, compiled"] = Rival(pipeline.model, pipeline.device, PRECISIONS[precision], compiled=True)
+        rivals["diffusers, compiled"] = Rival(
+            pipeline.generator.model, pipeline.device, PRECISIONS[precision], compiled=True
+        )
     return rivals
 
 
@@ -248,9 +249,7 @@ def _measure(
 
 def _rates(operations: Arithmetic, subject: Subject, result: dict[str, Any], limit: float) -> dict[str, float]:
     """Operations a second in sampling, and their share of the device's ceiling."""
-    clip = subject.parameters
-    assert clip.num_steps is not None
-    assert clip.cache_interval is not None
+    clip = subject.settings
     full = -(-clip.num_steps // clip.cache_interval)
     total = full * operations.unet_step + (clip.num_steps - full) * operations.unet_cached_step
     rate = total / result["seconds"]["sampling"]

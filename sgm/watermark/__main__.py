@@ -3,54 +3,57 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..outputs.video import read_frames
-from ..parameters.flags import run_command
+from ..parameters.command_line import Command, run
 from ..progress import Progress
 
 if TYPE_CHECKING:
     from .embedding import Frame
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of what counts as a frame in a folder
-
-HELP = """\
-Says whether pictures, folders of frames and videos carry the watermark that marks generated clips.
-
-usage: python -m sgm.watermark FILE_OR_FOLDER ...
-
-For each it prints a line: how many of the watermark's 48 bits agree, by majority over the frames.
-The exit code is 0 where all carry it, 1 where some don't, 2 where one can't be read.
-"""
+PURPOSE = """\
+Says whether pictures, folders of frames and videos carry the watermark that marks generated clips:
+of each, how many of the watermark's 48 bits agree, by majority over the frames. The exit code is 0
+where all carry it, 1 where some don't, and 2 where one can't be read."""
+ALL_MARKED, SOME_UNMARKED = 0, 1
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code."""
-    marked: list[bool] = []
-    exit_code = run_command(words, HELP, lambda words: marked.extend(look_at(parse(words))))
-    return exit_code or int(not all(marked))
+    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    words = sys.argv[1:] if words is None else words
+    first_flag = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+    names, flags = words[:first_flag], words[first_flag:]
+    command = Command[list[Path]](
+        usage="python -m sgm.watermark FILE_OR_FOLDER ...",
+        purpose=PURPOSE,
+        kinds=(),
+        make=lambda given: find(names, given),
+    )
+    return run(command, look_at, flags)
 
 
-def parse(words: Sequence[str]) -> list[Path]:
-    """The files and folders that the words name. Raises UserError where one is missing."""
-    if not words:
+def find(names: Sequence[str], given: Mapping[str, str]) -> list[Path]:
+    """The files and folders of these names. Raises UserError where one is missing, or where parameters are given."""
+    for parameter in given:
+        raise UserError(f"there is no parameter {parameter!r}: give names of files, of one like -x.png ./-x.png")
+    if not names:
         raise UserError("nothing to look at: name pictures, folders of frames or videos, as in clip.mp4")
-    for word in words:
-        if word.startswith("-"):
-            raise UserError(f"there is no parameter {word!r}: give names of files alone (a file: ./{word})")
-        if not (Path(word).is_file() or Path(word).is_dir()):
-            raise UserError(f"there is no file or folder {word}: check the path")
-    return [Path(word) for word in words]
+    for name in names:
+        if not (Path(name).is_file() or Path(name).is_dir()):
+            raise UserError(f"there is no file or folder {name}: check the path")
+    return [Path(name) for name in names]
 
 
-def look_at(paths: Sequence[Path]) -> Iterator[bool]:
-    """Whether each carries the watermark, after printing a line about it. Raises UserError for what can't be read."""
+def look_at(paths: Sequence[Path]) -> int:
+    """Print a line about each, and return the exit code. Raises UserError for what can't be read."""
     from .reading import NEEDED_BITS, read_watermark
 
-    progress = Progress()
+    progress, exit_code = Progress(), ALL_MARKED
     for path in progress.track("reading", paths, unit="file"):
         try:
             reading = read_watermark(frames_of(path))
@@ -63,7 +66,9 @@ def look_at(paths: Sequence[Path]) -> Iterator[bool]:
             found = f"{'marked' if reading.is_marked else 'not marked'}: {reading.agreeing_bits} of 48 bits agree"
             found += f" over {frames}" + ("" if reading.is_marked else f", {NEEDED_BITS} are needed")
         progress.print(f"{path}: {found}")
-        yield reading.is_marked
+        if not reading.is_marked:
+            exit_code = SOME_UNMARKED
+    return exit_code
 
 
 def frames_of(path: Path) -> Iterator[Frame]:

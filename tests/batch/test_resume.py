@@ -12,8 +12,8 @@ from sgm.batch.items import plan_items
 from sgm.batch.resume import Records, claim_key
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.config import load_config
-from sgm.parameters.command_line import run
 from sgm.parameters.request import make_request
+from sgm.parameters.sample_command import run
 from tests.small_models import write_config
 
 GIVEN = {"version": "svd_tiny", "num_frames": 2, "num_steps": 1, "height": 32}

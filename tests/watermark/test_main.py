@@ -78,7 +78,7 @@ def mistakes(folder: Path) -> dict[str, list[str]]:
     return {
         "nothing to look at": [],
         "there is no file or folder absent.mp4": ["absent.mp4"],
-        "there is no parameter '--strict'": ["--strict", "absent.mp4"],
+        "there is no parameter 'strict'": [str(folder / "astronaut-plain.png"), "--strict", "yes"],
         "text.mp4 can't be read as pictures or as a video": [str(folder / "text.mp4")],
         "cut.png can't be read": [str(folder / "cut.png")],
         "cut.mp4 can't be read": [str(folder / "cut.mp4")],
