@@ -1,4 +1,4 @@
-"""diffusers' own pipeline with the weights of a model of ours, for measuring side by side."""
+"""diffusers' own pipeline with the weights of one of our models, to be measured side by side."""
 
 from __future__ import annotations
 

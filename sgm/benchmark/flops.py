@@ -1,4 +1,4 @@
-"""How much there is to compute, counted without computing it, and how much a device computes a second at most."""
+"""How many operations a clip takes, counted without computing it, and how many a device does per second at most."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Arithmetic:
 
 
 def count(config: ModelConfig, num_frames: int, height: int, width: int, decoding_t: int) -> Arithmetic:
-    """What a clip of this size (pixels) takes, counted on the meta device."""
+    """The operations of a clip of this size (pixels), counted on the meta device."""
     model = empty_model(config)
     clips = clips_a_step(config.guidance)
     height, width = height // config.latent_factor, width // config.latent_factor
@@ -64,7 +64,7 @@ def count(config: ModelConfig, num_frames: int, height: int, width: int, decodin
 
 
 def ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large product of two square matrices: the most that can be hoped for."""
+    """Operations per second in a large product of two square matrices: the most that can be hoped for."""
     size = CEILING_SIZE[device.type]
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     timing = measure_in_turn({"product": lambda: left @ right}, device, warmups=3, repeats=10)["product"]

@@ -1,4 +1,4 @@
-"""The benchmark's run: each way of making the clip is loaded, measured and let go of; rivals run in turn with it."""
+"""The benchmark's run: each way of making the clip is loaded, measured and freed, in turn with its rivals."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Bench:
 
 def _cap(device: torch.device, gigabytes: float) -> None:
     if device.type != "cuda":
-        raise UserError(f"cap_gb can't be kept on {device}: leave it away, or compute on cuda")
+        raise UserError(f"cap_gb limits graphics memory, which {device} does not have: omit it, or compute on cuda")
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(gigabytes * 1e9 / total, 1.0), device)
 
@@ -184,11 +184,11 @@ def _settings(request: BenchmarkRequest, config: ModelConfig, preset: str) -> Sa
 def _weights(
     request: BenchmarkRequest, config: ModelConfig, folder: Path, dtype: torch.dtype, progress: Progress
 ) -> dict[str, Any]:
-    """What `load` takes: the version's own weights where they are there, else random ones."""
+    """Arguments for `load`: the version's own weights where they are on this machine, else random ones."""
     if request.model_channels is None:
         try:
             return {"checkpoint": find_checkpoint(request.version)}
-        except UserError:  # not there, which is no mistake here
+        except UserError:  # missing, which is no mistake here
             pass
     progress.say("drawing random weights")
     write_random_weights(config, folder / "random.safetensors", dtype)
@@ -257,7 +257,7 @@ def _rates(operations: Arithmetic, subject: Subject, result: dict[str, Any], lim
 
 
 def _likeness(subject: Subject, reference: Pictures) -> dict[str, float]:
-    """How near the clip is to the exact one in fp32."""
+    """How close the clip is to the exact one in fp32."""
     frames = subject.frames
     assert frames is not None
     similar = [ssim(frame, true) for frame, true in zip(frames, reference, strict=True)]

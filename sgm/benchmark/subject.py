@@ -60,7 +60,7 @@ class Subject:
         return statistics.median(stages.measured[stage]["seconds"] for stages in self.stages[warmups:])
 
     def peak_memory(self) -> dict[str, Any]:
-        """The most bytes that any stage of any clip took, by what was counted (see `Stages`)."""
+        """The most bytes that any stage of any clip took, for each kind of memory that was counted (see `Stages`)."""
         measured = [stage for stages in self.stages for stage in stages.measured.values()]
         found: dict[str, Any] = {
             str(stage["memory"]): max(stage["peak_memory_bytes"] for stage in measured)
@@ -99,7 +99,7 @@ class Subject:
         return step
 
     def single_stages(self, warmups: int, repeats: int) -> dict[str, Timing]:
-        """What a clip's record doesn't tell apart: image tower, encoder, one step of the UNet, writing the video."""
+        """What a clip's record doesn't separate: image tower, encoder, one step of the UNet, writing the video."""
         conditioner, placement = self.pipeline.generator.model.conditioner, self.pipeline.generator.placement
         image = self.image.to(self.pipeline.device)
         frames = np.zeros((self.settings.num_frames, *self.image.shape[2:], 3), np.uint8)

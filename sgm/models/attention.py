@@ -85,8 +85,8 @@ class GatedProjection(nn.Module):
 class FeedForward(nn.Module):
     """Gated feed-forward, four times as wide inside.
 
-    It takes `tokens_at_once`, in turn, where that is set: it looks at each token by itself, and needs ten times the
-    memory of what it is given.
+    Each token is transformed by itself, and inside takes ten times its memory; with `tokens_at_once` set, only so many
+    tokens go through at a time.
     """
 
     def __init__(self, channels: int):

@@ -1,4 +1,4 @@
-"""What the UNet is told about the clip: the input image in two forms, and scalars such as the motion or the camera."""
+"""What the UNet is conditioned on: the input image in two forms, and scalars such as the motion or the camera."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

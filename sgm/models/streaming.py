@@ -23,10 +23,10 @@ def decode_streaming(
 ) -> Tensor:
     """Images (t, 3, H, W), about [-1, 1], of one clip's scaled latents (t, c, h, w): those of `Autoencoder.decode`.
 
-    They differ by the rounding of the normalisations' statistics alone.
+    The only difference is the rounding of the normalisations' statistics.
 
     Args:
-        autoencoder: its temporal decoder, or its image decoder, whose frames don't know of each other, is used.
+        autoencoder: its temporal decoder, or its image decoder, which sees each frame by itself, is used.
         latents: on the decoder's device.
         at_once: how many frames, or as many pixels of all frames, to compute at a time.
         keep_on: where the clip is kept between layers and the images are returned; by default on the decoder's device.
@@ -58,7 +58,7 @@ class _Clip:
         self.at_once, self.device, self.keep_on = at_once, latents.device, keep_on
 
     def replace_frames(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Puts all frames through a function that looks at each by itself, `at_once` at a time."""
+        """Put all frames through a function that looks at each by itself, `at_once` at a time."""
         for start in range(0, len(self.frames), self.at_once):
             frames = torch.cat(self.frames[start : start + self.at_once]).to(self.device)
             self.frames[start : start + self.at_once] = function(frames).to(self.keep_on).split(1)
@@ -72,16 +72,16 @@ class _Clip:
             yield rows, torch.cat([frame[:, :, rows] for frame in self.frames]).to(self.device)
 
     def replace_rows(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Puts all strips through a function that looks at each pixel by itself, and keeps the shape."""
+        """Put all strips through a function that looks at each pixel by itself, and keeps the shape."""
         for rows, strip in self.strips():
             for frame, made in zip(self.frames, function(strip).to(self.keep_on), strict=True):
                 frame[0, :, rows] = made
 
 
 def _blend_over_frames(block: TemporalResBlock, clip: _Clip) -> None:
-    """The temporal half of `TemporalResBlock.forward`, on a clip that the spatial half has been computed of.
+    """The temporal half of `TemporalResBlock.forward`, on a clip that has been through the spatial half.
 
-    The first convolution over frames runs twice, at first for the statistics of its result, which is not kept.
+    The first convolution over frames runs twice: its result is too large to keep, and the second norm needs statistics.
     """
     first_norm, _, first_conv = block.time_stack.in_layers
     second_norm, _, _, second_conv = block.time_stack.out_layers

@@ -40,7 +40,7 @@ class Downsample(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Modules run one after the other, each with what it takes; one entry of a skip connection."""
+    """Modules that run in sequence, each with the arguments that it takes; the result feeds one skip connection."""
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor, num_frames: int) -> Tensor:
         """X (b t) c h w -> (b t) c' h' w'."""
