@@ -76,6 +76,8 @@ def read_frames(path: Path) -> Iterator[Frame]:
             width, height = (int(side) for side in pictures.readline().split())
             pictures.readline()
             pixels = pictures.read(height * width * 3)
+            if len(pixels) < height * width * 3:
+                break  # the decoder has failed, and says why
             yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
 

@@ -201,6 +201,14 @@ def test_frames_that_fail_leave_no_encoder_behind(tmp_path, small_clip, provenan
     assert "ffmpeg" not in [child.name() for child in psutil.Process().children()]
 
 
+def test_reading_may_stop_early(tmp_path, small_clip, provenance):
+    write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
+    read = read_frames(tmp_path / "clip.mp4")
+    next(read)
+    read.close()
+    assert "ffmpeg" not in [child.name() for child in psutil.Process().children()]
+
+
 def test_frames_of_another_size_are_refused(tmp_path, small_clip, provenance):
     with pytest.raises(AssertionError, match="one size"):
         write_video(tmp_path / "clip.mp4", [small_clip[0], small_clip[0, :32]], 6, 95, provenance)
