@@ -77,7 +77,8 @@ def frames_of(path: Path) -> Iterator[Frame]:
     from PIL import Image, ImageSequence, UnidentifiedImageError
 
     if path.is_dir():
-        pictures = [inside for inside in sorted(path.iterdir()) if inside.suffix.lower() in FRAME_SUFFIXES]
+        inside = [file for file in sorted(path.iterdir()) if file.is_file()]
+        pictures = [file for file in inside if file.suffix.lower() in FRAME_SUFFIXES]
         if not pictures:
             raise UserError(f"{path} holds no frames: give a folder of pictures ({', '.join(FRAME_SUFFIXES)})")
         for picture in pictures:
@@ -89,7 +90,7 @@ def frames_of(path: Path) -> Iterator[Frame]:
                 yield np.asarray(frame.convert("RGB"))
     except UnidentifiedImageError:
         yield from read_frames(path)
-    except Image.DecompressionBombError as error:
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
         raise OSError(str(error)) from error
 
 

@@ -74,6 +74,9 @@ def mistakes(folder: Path) -> dict[str, list[str]]:
     (folder / "cut.png").write_bytes((folder / "astronaut-plain.png").read_bytes()[:2000])
     (folder / "cut.mp4").write_bytes((folder / "astronaut-plain.mp4").read_bytes()[:600])
     (folder / "empty.jpg").touch()
+    png = bytearray((folder / "astronaut-plain.png").read_bytes())
+    png[png.index(b"IDAT") - 4 : png.index(b"IDAT")] = b"\0\0\0\x10"  # a chunk that ends too early
+    (folder / "chunk.png").write_bytes(png)
     (folder / "nothing").mkdir()
     return {
         "nothing to look at": [],
@@ -82,6 +85,7 @@ def mistakes(folder: Path) -> dict[str, list[str]]:
         "text.mp4 can't be read as pictures or as a video": [str(folder / "text.mp4")],
         "cut.png can't be read": [str(folder / "cut.png")],
         "cut.mp4 can't be read": [str(folder / "cut.mp4")],
+        "chunk.png can't be read": [str(folder / "chunk.png")],
         "empty.jpg can't be read": [str(folder / "empty.jpg")],
         "nothing holds no frames": [str(folder / "nothing")],
         "there is no file or folder /dev/zero": ["/dev/zero"],
