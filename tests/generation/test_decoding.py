@@ -39,7 +39,7 @@ def limit(autoencoder: Autoencoder, monkeypatch: pytest.MonkeyPatch) -> Callable
 def run(autoencoder: Autoencoder, chunk: int, at_once: int) -> tuple[Tensor, list[int], list[str]]:
     advanced: list[int] = []
     warnings: list[str] = []
-    frames = decode(
+    chunks = decode(
         autoencoder,
         LATENTS,
         chunk=chunk,
@@ -48,7 +48,7 @@ def run(autoencoder: Autoencoder, chunk: int, at_once: int) -> tuple[Tensor, lis
         advance=advanced.append,
         warn=warnings.append,
     )
-    return frames, advanced, warnings
+    return torch.cat(list(chunks)), advanced, warnings
 
 
 def test_chunks_are_decoded_by_themselves(autoencoder: Autoencoder) -> None:
@@ -67,15 +67,15 @@ def test_fewer_frames_at_once_give_the_same(autoencoder: Autoencoder) -> None:
         assert relative_error(parts, whole) < 1e-5
 
 
-def test_where_memory_does_not_suffice_fewer_are_tried(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
+def test_out_of_memory_fewer_are_tried(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
     expected, _, _ = run(autoencoder, chunk=7, at_once=7)
     limit(2)
     frames, advanced, warnings = run(autoencoder, chunk=7, at_once=14)
     assert relative_error(frames, expected) < 1e-5
     assert advanced == [7]
-    assert [warning.split("by ")[1:] for warning in warnings] == [
-        ["7; now ", "3, to the same clip"],
-        ["3; now ", "1, to the same clip"],
+    assert warnings == [
+        "warning: out of memory decoding 7 frames at a time; now 3, for the same clip",
+        "warning: out of memory decoding 3 frames at a time; now 1, for the same clip",
     ]
 
 
@@ -86,7 +86,7 @@ def test_what_is_learned_holds_for_the_next_chunks(autoencoder: Autoencoder, lim
     assert len(warnings) == 1
 
 
-def test_where_one_frame_does_not_fit_the_error_is_told(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
+def test_where_one_frame_does_not_fit_it_is_raised(autoencoder: Autoencoder, limit: Callable[[int], None]) -> None:
     limit(0)
     with pytest.raises(torch.OutOfMemoryError):
         run(autoencoder, chunk=7, at_once=7)

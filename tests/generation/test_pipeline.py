@@ -113,7 +113,9 @@ def test_record_names_the_image_file(golden: Golden, pipeline: Pipeline, tmp_pat
     path = tmp_path / "image.png"
     subject(golden).save(path)
     assert pipeline(subject(golden), **QUICK).record["input"]["path"] is None
-    found = pipeline(subject(golden), **QUICK, input_path=str(path)).record["input"]
+    clip = pipeline(str(path), **QUICK)
+    assert np.array_equal(clip.frames, pipeline(np.array(subject(golden)), **QUICK).frames)
+    found = clip.record["input"]
     assert found == {
         "path": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -307,3 +309,50 @@ def test_memory_that_ran_out_for_several_is_the_callers_to_mend(
     with pytest.raises(torch.OutOfMemoryError):
         pipeline.generator.sample([golden["image"]] * 2, [parameters] * 2, Stages())
     assert pipeline.generator.placement.name == "high"
+
+
+def test_frames_come_chunk_by_chunk_and_again(golden: Golden, pipeline: Pipeline) -> None:
+    settings = SamplingParameters(**QUICK, decoding_t=1).resolved_for(pipeline.config)
+    (take,) = pipeline.take([pipeline.prepare(subject(golden), settings)])
+    frames = take.frames()
+    first = next(frames)
+    assert first.shape == (1, 64, 64, 3)
+    assert "decoding" in take.stages.measured, "the first chunk is there before the others are decoded"
+    whole = np.concatenate([first, *frames])
+    assert len(whole) == settings.num_frames
+    assert np.array_equal(np.concatenate(list(take.frames())), whole)
+
+
+def test_every_step_can_be_watched_and_ended(golden: Golden, pipeline: Pipeline) -> None:
+    seen: list[tuple[float, torch.Size]] = []
+    pipeline(
+        subject(golden), **QUICK | {"num_steps": 3}, watch=lambda sigma, latents: seen.append((sigma, latents.shape))
+    )
+    assert len(seen) == 3
+    assert [sigma for sigma, _ in seen] == sorted((sigma for sigma, _ in seen), reverse=True)
+
+    class CancelledError(Exception):
+        pass
+
+    def cancel(sigma: float, latents: torch.Tensor) -> None:
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        pipeline(subject(golden), **QUICK, watch=cancel)
+
+
+@pytest.mark.parametrize("image", [None, np.zeros((4, 4), np.uint8), np.zeros((8, 8, 3), np.float32)])
+def test_what_is_no_image_is_refused(pipeline: Pipeline, image: object) -> None:
+    with pytest.raises(UserError, match="give a PIL image, a path, or uint8 pixels"):
+        pipeline(image)
+
+
+@pytest.mark.parametrize("name", ["clip.mov", "clip", "clip.mp4.txt"])
+def test_a_clip_is_saved_only_as_what_it_can_be(golden: Golden, pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    clip = pipeline(subject(golden), **QUICK)
+    (tmp_path / name).write_bytes(b"an earlier one")
+    with pytest.raises(UserError, match=r"give a name that ends in one of \.mp4, \.gif, \.webp"):
+        clip.save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"an earlier one"
+    clip.save(tmp_path / "clip.GIF")
+    assert Image.open(tmp_path / "clip.GIF").n_frames == len(clip.frames)

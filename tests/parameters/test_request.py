@@ -105,7 +105,7 @@ RANGES = [
     for owner in (SamplingParameters, Request)
     for name, declared in parameters_of(owner).items()
     if declared.low is not None
-    for edge in (declared.low - 1, declared.high + 1)
+    for edge in (declared.low - (2 if name == "seed" else 1), declared.high + 1)
 ]
 
 
