@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..config import ModelConfig, load_config
 from ..errors import UserError
-from ..models.video_model import VideoModel
+from ..models.video_model import VideoModel, empty_model
 from ..storage.files import write_whole
 from .diffusers_configs import write_configs
 from .files import COMPONENTS
 from .identifying import fitting_versions
 from .layouts import Layout, Place, diffusers_folder, single_file
-from .loading import compare, empty_model, held_by, layout_of, read_parameters
+from .loading import compare, held_by, layout_of, read_parameters
 from .reading import DTYPES, Weights, open_weights
 from .writing import write_safetensors
 

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 from ..config import RELEASES, load_config
-from ..models.video_model import VideoModel
+from ..models.video_model import VideoModel, empty_model
 from .files import weight_files
 from .layouts import OPTIONAL_PARTS
-from .loading import Comparison, compare, empty_model, held_by, is_beside_the_model, layout_of
+from .loading import Comparison, compare, held_by, is_beside_the_model, layout_of
 from .reading import Weights, open_weights
 
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import UserError
-from ..models.video_model import VideoModel, is_used_when_sampling
+from ..models.video_model import VideoModel, empty_model, is_used_when_sampling
 from .layouts import OPTIONAL_PARTS, Layout, diffusers_folder, single_file
 from .reading import DTYPES, Shape, Weights, open_weights, printable
 
@@ -51,13 +51,6 @@ class Comparison:
             for kind, keys in vars(self).items()
             if keys
         )
-
-
-def empty_model(config: ModelConfig) -> VideoModel:
-    """The version's model on the meta device: names and shapes without numbers."""
-    with torch.device("meta"):
-        model = VideoModel(config)
-    return model.requires_grad_(False).eval()
 
 
 def layout_of(path: Path, model: VideoModel) -> Layout:

@@ -22,7 +22,6 @@ from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
 from ..outputs.clip_files import DEFAULT_QUALITY, format_of, write_clip
 from ..outputs.record import build_record
-from ..outputs.watermark import embed_watermark
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
@@ -32,6 +31,7 @@ from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.files import describe_file, write_whole
+from ..watermark.embedding import embed_watermark
 from .denoiser import Watch
 from .fitting import fit
 from .frames import FrameGenerator, solver_of

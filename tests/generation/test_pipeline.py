@@ -18,10 +18,10 @@ from sgm.generation.fitting import fit
 from sgm.generation.pipeline import Pipeline, load
 from sgm.inputs.image import image_to_tensor
 from sgm.outputs.video import read_video
-from sgm.outputs.watermark import embed_watermark
 from sgm.parameters.sampling import SamplingParameters
 from sgm.runtime.devices import choose_device, choose_precision
 from sgm.stages import Stages
+from sgm.watermark.embedding import embed_watermark
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
 GOLDEN_RUNS = ("svd_xt", "sv3d_p")
