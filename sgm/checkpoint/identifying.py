@@ -11,7 +11,8 @@ from ..models.video_model import VideoModel
 from .files import weight_files
 from .layouts import OPTIONAL_PARTS
 from .loading import Comparison, compare, empty_model, held_by, is_beside_the_model, layout_of
-from .reading import Weights, open_weights
+from .reading import open_weights
+from .weights import Weights
 
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
 MAX_NAMED = 20

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .reading import NAMES_OF_DTYPES, Shape
+from .weights import NAMES_OF_DTYPES, Shape
 
 
 def write_safetensors(path: Path, header: Mapping[str, tuple[torch.dtype, Shape]], tensors: Iterable[Tensor]) -> None:
