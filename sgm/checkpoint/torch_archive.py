@@ -9,8 +9,8 @@ import pickle
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -52,11 +52,11 @@ class TorchArchive:
             for key in keys:
                 yield self._read(file, self.state[key])
 
-    def _read(self, file: BinaryIO, tensor: StoredTensor) -> Tensor:
+    def _read(self, file: BufferedReader, tensor: StoredTensor) -> Tensor:
         storage = tensor.storage
         numbers = torch.empty(tensor.extent, dtype=DTYPES[storage.dtype])
         file.seek(self._member(storage.member).start + tensor.offset * storage.bytes_per_number)
-        if file.readinto(numbers.view(torch.uint8).numpy()) != numbers.nbytes:
+        if file.readinto(numbers.view(torch.uint8).numpy().data) != numbers.nbytes:
             raise pickle.UnpicklingError("it was cut short meanwhile")
         return numbers.as_strided(tensor.shape, tensor.strides)
 
@@ -65,7 +65,7 @@ class TorchArchive:
             raise pickle.UnpicklingError(f"it is broken: it has no {name}")
         return self.members[name]
 
-    def _content(self, file: BinaryIO, name: str, limit: int) -> bytes:
+    def _content(self, file: BufferedReader, name: str, limit: int) -> bytes:
         member = self._member(name)
         if member.size > limit:
             raise pickle.UnpicklingError(f"its {name} is longer than {limit:,} bytes")
@@ -73,7 +73,7 @@ class TorchArchive:
         return file.read(member.size)
 
 
-def _members(file: BinaryIO) -> dict[str, _Member]:
+def _members(file: BufferedReader) -> dict[str, _Member]:
     """Where each member is, by its name without the folder that they are all in."""
     try:
         with zipfile.ZipFile(file) as archive:

@@ -106,6 +106,8 @@ def _follow(program: bytes) -> Any:
     def take_to_mark() -> list[Any]:
         return take(len(stack) - marks[-1])
 
+    instruction: pickletools.OpcodeInfo
+    argument: Any
     for number, (instruction, argument, _) in enumerate(pickletools.genops(program)):
         if number > _MAX_INSTRUCTIONS:
             raise ValueError(f"more than {_MAX_INSTRUCTIONS:,} instructions")
