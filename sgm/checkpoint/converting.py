@@ -30,11 +30,11 @@ Track = Callable[[str, list[str]], Iterable[str]]
 def check_target(target: Path) -> None:
     """Raises UserError where nothing can be written there; an existing file or folder is never touched."""
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target} is there already, and nothing is ever overwritten: give another name")
+        raise UserError(f"{target} already exists, and nothing is ever overwritten: give another name")
     if target.suffix.lower() in SUFFIXES and not is_safetensors(target):
         raise UserError(f"{target} can't be written: give a name that ends in .safetensors, or a folder's")
     if not target.parent.is_dir():
-        raise UserError(f"there is no folder {target.parent} to write {target.name} in: make it first")
+        raise UserError(f"there is no folder {target.parent} to write {target.name} to: create it first")
 
 
 def choose_version(source: Path, target: Path, weights: Weights) -> str:
@@ -44,7 +44,9 @@ def choose_version(source: Path, target: Path, weights: Weights) -> str:
         raise UserError(f"{source} fits no version; `python -m sgm.checkpoint inspect {source}` says how they differ")
     named = [version for version in fitting if version in (source.stem, target.stem)]
     if len(fitting) > 1 and not named and not is_safetensors(target):
-        raise UserError(f"{source} may be {' or '.join(fitting)}, which have one structure: say which with --version")
+        raise UserError(
+            f"{source} may be {' or '.join(fitting)}, which have the same structure: say which with --version"
+        )
     return (named or fitting)[0]
 
 
@@ -114,5 +116,5 @@ def _dtype(weights: Weights, place: Place, precision: str | None) -> torch.dtype
 def _as_type(parameter: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     converted = parameter.to(dtype)
     if dtype is torch.float16 and converted.isinf().any() and not parameter.isinf().any():
-        raise UserError(f"{name} holds numbers beyond 65504, which fp16 can't hold: leave --precision away")
+        raise UserError(f"{name} holds numbers beyond 65504, which fp16 can't hold: omit --precision")
     return converted

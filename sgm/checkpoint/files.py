@@ -1,6 +1,6 @@
 """Which files a checkpoint consists of: one file, or the weights in diffusers' folder, whole or in shards.
 
-Needs no torch, so that what is missing is told at once.
+Needs no torch, so that missing files are reported at once.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def component_files(folder: Path, component: str) -> list[Path]:
         if path.is_file():
             return [path] if path.suffix == ".safetensors" else [path.with_name(shard) for shard in _shards(path)]
     raise UserError(
-        f"{folder} is no checkpoint: {component}/ has no {COMPONENTS[component]}.safetensors; give a .safetensors file,"
-        f" or a folder of diffusers' layout with {', '.join(f'{component}/' for component in COMPONENTS)}"
+        f"{folder} is not a checkpoint: {component}/ has no {COMPONENTS[component]}.safetensors; give a .safetensors"
+        f" file, or a folder of diffusers' layout with {', '.join(f'{component}/' for component in COMPONENTS)}"
     )
 
 
@@ -108,7 +108,7 @@ def _shards(index: Path) -> list[str]:
     shards = set(weight_map.values()) if all(isinstance(name, str) for name in weight_map.values()) else {""}
     for name in sorted(shards):
         if not (is_plain_name(name) and is_safetensors(Path(name))):
-            raise UserError(f"{bad} (it names {name[:80]!r}, which is no .safetensors file beside it); don't use it")
+            raise UserError(f"{bad} (it names {name[:80]!r}, which is not a .safetensors file beside it); don't use it")
         if not index.with_name(name).is_file():
             raise UserError(f"{index.with_name(name)} is missing, which {index.name} names; fetch it again")
     return sorted(shards)

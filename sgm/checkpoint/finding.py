@@ -1,6 +1,6 @@
 """Where a version's weights are: what was named, the project's own folder, or the cache of huggingface.co.
 
-Needs no torch, so that missing weights are told at once.
+Needs no torch, so that missing weights are reported at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Weights in a repository of huggingface.co: those in the cache are used as they are; fetching has to be asked for.
 
-Here is decided which files are needed. huggingface_hub knows the token (HF_TOKEN, or `hf auth login`), the cache
+This module decides which files are needed. huggingface_hub knows the token (HF_TOKEN, or `hf auth login`), the cache
 (HF_HOME) and the offline switch (HF_HUB_OFFLINE).
 """
 

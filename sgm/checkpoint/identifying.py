@@ -32,7 +32,7 @@ def fitting_versions(path: Path, weights: Weights) -> list[str]:
 def describe(path: Path) -> tuple[str, bool]:
     """What a file or folder is, in lines for people; and whether it fits any version. Raises UserError as reading does.
 
-    Told are its layout, size and precision, the versions that it fits, and how it differs from the nearest one.
+    They give its layout, size and precision, the versions that it fits, and how it differs from the nearest one.
     """
     weights = open_weights(path)
     size = sum(file.stat().st_size for file in weight_files(path))
@@ -46,7 +46,7 @@ def describe(path: Path) -> tuple[str, bool]:
     if fitting:
         lines.append(f"version: {' or '.join(fitting)}")
         if len(fitting) > 1:
-            lines.append("  (these have one structure; nothing but its name tells which it is)")
+            lines.append("  (these have the same structure; only its name can tell which it is)")
         lines += _remarks(path, weights, _model(nearest))
     else:
         lines.append(f"version: none; the nearest is {nearest}, from which {differences[nearest].count} keys differ")

@@ -62,6 +62,7 @@ SHARDS = [f"unet/diffusion_pytorch_model-0000{part}-of-00002.safetensors" for pa
         (["model_index.json", *folder_files(), *folder_files(".fp16"), "unet/config.json"], folder_files()),
         (["other.ckpt", *folder_files(".fp16")], folder_files(".fp16")),
         (["finetuned.safetensors", "README.md", "lora/x.safetensors"], ["finetuned.safetensors"]),
+        (["FINETUNED.SAFETENSORS"], ["FINETUNED.SAFETENSORS"]),
         (["one.safetensors", "two.safetensors"], []),
         (folder_files()[:2], []),
         (
@@ -98,7 +99,8 @@ class Client:
     def environment(self, hub: Hub | str, **variables: str) -> dict[str, str]:
         address = hub if isinstance(hub, str) else hub.address
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        return kept | {"HF_HOME": str(self.home), "HF_ENDPOINT": address, "NO_PROXY": "*"} | variables
+        patient = {"HF_HUB_DOWNLOAD_TIMEOUT": "100"}  # so that a busy machine changes nothing
+        return kept | {"HF_HOME": str(self.home), "HF_ENDPOINT": address, "NO_PROXY": "*"} | patient | variables
 
     def start(
         self,

@@ -302,7 +302,7 @@ def test_an_index_reaches_nothing_outside_its_folder(
     for name in ("../../outside.safetensors", str(Path("outside.safetensors").absolute())):
         (beside / INDEX).write_bytes(index_of(name))
         assert main(["inspect", str(beside)]) == 2
-        assert "is no .safetensors file beside it" in capsys.readouterr().err
+        assert "is not a .safetensors file beside it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["a bomb", "a bomb of numbers", "long instructions"])
