@@ -218,7 +218,7 @@ class _MakesAFolder:
 def test_pickle_that_runs_code_is_refused(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
     path, folder = tmp_path / "weights.ckpt", tmp_path / "made by the pickle"
     torch.save({"state_dict": state, "callbacks": _MakesAFolder(folder)}, path)
-    with pytest.raises(UserError, match=r"is not a readable checkpoint \(it holds more than plain tensors: posix mkdir\)"):
+    with pytest.raises(UserError, match=r"it holds more than plain tensors: posix mkdir"):
         load(config, path)
     path.write_bytes(pickle.dumps(_MakesAFolder(folder)))
     with pytest.raises(UserError, match="is not a readable checkpoint"):
