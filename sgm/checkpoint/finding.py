@@ -1,17 +1,21 @@
 """Where a version's weights are: what was named, the folders for checkpoints, or the cache of huggingface.co.
 
-Needs no torch, so that missing weights are told at once.
+Needs no torch, so that missing weights are reported at once.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..config import RELEASES
 from ..errors import UserError
 from ..storage.folders import bundled_checkpoint_folder, checkpoint_folders, is_checkout, user_checkpoint_folder
+from .fetching import cache_folder
 from .files import Checkpoint, weight_files
-from .hub import Repository, fetch, find_cached, read_address
+from .hub import fetch, find_cached
+from .repository import Repository, read_address
 
 
 def find_checkpoint(
@@ -39,8 +43,7 @@ def find_checkpoint(
                 return Checkpoint(path)
     release = RELEASES.get(version)
     if release is not None and release.repository is not None:
-        repository = Repository(release.repository)
-        found = fetch(repository, version) if download else find_cached(repository, version)
+        found = _find_in_repository(Repository(release.repository), version, download)
         if found is not None:
             return found
     raise UserError(_how_to_get(version))
@@ -51,13 +54,22 @@ def _find_named(version: str, path: Path, download: bool) -> Checkpoint:
     if repository is None:
         weight_files(path)
         return Checkpoint(path)
-    found = fetch(repository, version) if download else find_cached(repository, version)
+    found = _find_in_repository(repository, version, download)
     if found is None:
         raise UserError(
             f"there is no file or folder {path} here, and no weights of a repository of that name in the cache:"
-            f" add --download to fetch them from {repository.page}"
+            f" add --download to fetch them from {repository.page} into {cache_folder(repository)}"
         )
     return found
+
+
+def _find_in_repository(repository: Repository, version: str, download: bool) -> Checkpoint | None:
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    try:  # asked before huggingface_hub, whose import fails
+        urlsplit(endpoint).port  # noqa: B018
+    except ValueError as error:
+        raise UserError(f"HF_ENDPOINT is not an address ({endpoint!r}): unset it, or mend it") from error
+    return fetch(repository, version) if download else find_cached(repository, version)
 
 
 def _how_to_get(version: str) -> str:
@@ -69,7 +81,8 @@ def _how_to_get(version: str) -> str:
         mend = f"restore it with: git checkout -- {path}" if is_checkout() else "install sgm again"
         return f"no checkpoint {path}: it comes with the program, so {mend}"
     return (
-        f"no checkpoint for {version}: accept the licence on {release.page} and add --download to fetch it,"
-        f" or put {path.name} into {path.parent}, or name a file or folder that you have with --checkpoint,"
-        f" or try the small version in the box with --version {release.bundled_version}"
+        f"no checkpoint for {version}: accept the licence on {release.page} and add --download to fetch it into"
+        f" {cache_folder(Repository(release.repository))}, or put {path.name} into {path.parent}, or name a file or"
+        f" folder that you have with --checkpoint, or try the small bundled version with --version"
+        f" {release.bundled_version}"
     )
