@@ -92,10 +92,16 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One version of the model. Sizes are pixels, `width` and `height` those that the version was trained at."""
+    """One version of the model. Sizes are pixels, `width` and `height` those that the version was trained at.
+
+    input: what the model sees of an image: the whole `picture`, scaled and cropped, or the `object` in it, framed on a
+        white square.
+    ends_at_input: whether the clip's last frame is the input itself, as where an orbit comes back to the given view.
+    """
 
     version: str
-    family: Literal["svd", "sv3d"]
+    input: Literal["picture", "object"]
+    ends_at_input: bool
     num_frames: int
     num_steps: int
     width: int
@@ -183,6 +189,8 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
     for name, value, divisor_name, divisor in divisible:
         if value < 1 or value % divisor:
             yield f"{name} is {value}, but must be divisible by {divisor_name} ({divisor})"
+    if config.input == "object" and config.width != config.height:
+        yield f"an object is framed on a square, but width is {config.width} and height {config.height}"
     if unet.context_dim != clip.embed_dim:
         yield f"unet: context_dim is {unet.context_dim}, but must be clip's embed_dim ({clip.embed_dim})"
     if vae.scale_factor <= 0:

@@ -65,6 +65,7 @@ MISTAKES = {
     "wrong kind": ("num_frames: many", "num_frames: expected int, got 'many'"),
     "fraction": ("num_frames: 7.5", r"num_frames: expected int, got 7\.5"),
     "truth for a number": ("num_frames: true", "num_frames: expected int, got True"),
+    "object on no square": ("input: object\nwidth: 64", "framed on a square, but width is 64 and height 32"),
     "not among the choices": ("decoder: audio", "decoder: 'audio' is not one of temporal, image"),
     "no list": ("unet: {channel_mult: 2}", "channel_mult: expected a list, got 2"),
     "no mapping": ("unet: 3", "unet: expected a mapping, got 3"),
@@ -86,8 +87,8 @@ def test_mistakes_are_named(tmp_path: Path, mistake: str) -> None:
 
 def test_missing_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text("family: svd\nnum_steps: 3\n")
-    with pytest.raises(UserError, match="the key 'num_frames' is missing"):
+    path.write_text("input: picture\nnum_steps: 3\n")
+    with pytest.raises(UserError, match="the key 'ends_at_input' is missing"):
         load_config("svd", path)
 
 

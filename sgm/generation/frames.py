@@ -75,8 +75,8 @@ class FrameGenerator:
         with stages.measure("decoding"):
             parts = latents.chunk(len(images))
             clips = [self._decode(part, of_clip) for part, of_clip in zip(parts, parameters, strict=True)]
-        # 5. An orbit ends at the view that it was given.
-        if self.config.family == "sv3d":
+        # 5. End an orbit at the view that it was given.
+        if self.config.ends_at_input:
             for frames, image in zip(clips, images, strict=True):
                 frames[-1] = image[0]
         return [((frames + 1) / 2).clamp(0, 1) for frames in clips]

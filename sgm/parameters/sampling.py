@@ -165,8 +165,8 @@ class SamplingParameters:
     def resolved_for(self, config: ModelConfig) -> SamplingParameters:
         """The same with what the version prescribes filled in, and checked against the version.
 
-        Width and height stay None for the svd family, where they follow the image. Raises UserError for more angles
-        than frames, and for sizes that the version can't make.
+        Width and height stay None where the version takes whole pictures, whose shape they follow. Raises UserError for
+        more angles than frames, and for sizes that the version can't make.
         """
         trained_size = (config.width, config.height)
         sides = (self.width or config.width, self.height or config.height)
@@ -181,7 +181,7 @@ class SamplingParameters:
             cache_interval=self.cache_interval or preset.cache_interval,
             cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
         )
-        if config.family == "sv3d":
+        if config.input == "object":
             if self.width and self.height and self.width != self.height:
                 raise UserError(
                     f"{config.version} makes square videos, not {self.width}x{self.height}: give width or height alone"
@@ -207,6 +207,6 @@ def ignored_parameters(config: ModelConfig) -> dict[str, str]:
         ignored |= {"elevations_deg": reason, "azimuths_deg": reason}
     if config.decoder == "image":
         ignored["decode"] = "it decodes each frame by itself, so there are no seams"
-    if config.family != "sv3d":
+    if config.input != "object":
         ignored["image_frame_ratio"] = "only the sv3d versions cut out and frame an object"
     return ignored
