@@ -17,8 +17,8 @@ from sgm.generation.fitting import fit
 from sgm.inputs.image import read_image
 from sgm.outputs.clip_files import make_output_folder, new_key
 from sgm.outputs.publishing import clear_leftovers, workplace
-from sgm.parameters.command_line import run
 from sgm.parameters.request import Request
+from sgm.parameters.sample_command import run
 from sgm.progress import Progress
 
 
@@ -41,7 +41,7 @@ def sample(request: Request) -> int:
         return run_batch(items, request, checkpoint, make, progress)
     (item,) = items
     with progress.stage("fitting", total=1, unit="image"):  # what is wrong with the image is told before loading
-        picture = fit(read_image(item.image_path), request.model, request.sampling)
+        picture = fit(read_image(item.image_path), request.model, request.settings.framing)
     make_output_folder(request.output_folder)
     clear_leftovers(request.output_folder)
     pipeline = load_pipeline(request, checkpoint, progress)

@@ -1,11 +1,12 @@
-"""What a user can mend, what a machine lacks, and how any error is told in a line."""
+"""What a user can mend, what a machine lacks, and any error in one line."""
 
 from __future__ import annotations
 
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -18,7 +19,7 @@ class UserError(ValueError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice.
+    """Whether an error says that memory ran out.
 
     torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so. cuBLAS
     and cuDNN have words of their own, and cuDNN also finds no engine where none has memory to work in. oneDNN, on the
@@ -45,8 +46,8 @@ def in_one_line(error: Exception) -> str:
         return str(error)
     if is_out_of_memory(error):
         return (
-            "the memory does not suffice: try --memory lowest, --decoding_t 1, --precision fp16, fewer --num_frames,"
-            " or a smaller --width and --height"
+            "out of memory: try --memory lowest, --decoding_t 1, --precision fp16, fewer --num_frames, or a smaller"
+            " --width and --height"
         )
     if isinstance(error, OSError):
         return str(error)
@@ -55,5 +56,19 @@ def in_one_line(error: Exception) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known word nearest to a misspelt one; empty where none is near."""
-    nearest = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
+    nearest = difflib.get_close_matches(shortened(word).lower().replace("-", "_"), list(known), n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
+
+
+def unknown_parameter(name: str, known: Iterable[str], hints: Mapping[str, str] = MappingProxyType({})) -> UserError:
+    """The error for a parameter that there is none of, with the one that was probably meant.
+
+    hints: by name what to say of names that other programs use.
+    """
+    hint = f" ({hints[name]})" if name in hints else did_you_mean(name, known)
+    return UserError(f"there is no parameter {shortened(name)!r}{hint}; --help lists them all")
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text from outside as an error shows it: of any length, only its beginning."""
+    return text if len(text) <= most else text[:most] + " ..."

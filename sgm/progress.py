@@ -5,12 +5,22 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+
+
+def print_safely(text: str, stream: TextIO | None) -> None:
+    """Text and a newline; characters that the stream can't encode are escaped, a closed or full one takes nothing."""
+    if stream is None:  # as of a process that was started without one
+        return
+    encoding = stream.encoding or "utf-8"
+    with suppress(OSError, ValueError):
+        stream.write(text.encode(encoding, errors="backslashreplace").decode(encoding).rstrip("\n") + "\n")
+        stream.flush()
 
 
 class Progress:

@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 
@@ -19,11 +20,12 @@ class Stages:
     What "memory" says was counted: "cuda", the most that torch held on the device during the stage; "resident", the
     most main memory that the process held during the stage; "resident_since_start", the same since the process started,
     where the system can't forget earlier peaks; null where it tells nothing. A stage that is measured again adds its
-    seconds and keeps the higher peak. Stages don't nest.
+    seconds and keeps the higher peak. Stages don't nest. `earlier`
+    holds what was measured before, of other work of the same run.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.measured: dict[str, dict[str, Any]] = {}
+    def __init__(self, device: str = "cpu", earlier: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
+        self.measured: dict[str, dict[str, Any]] = {name: dict(stage) for name, stage in earlier.items()}
         self._device = device
         self._running = False
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "inputs": set(),
     "outputs": {"__init__", "stages", "storage"},
     "metrics": {"storage"},
-    "parameters": {"config", "inputs", "outputs"},
+    "parameters": {"__init__", "config", "inputs", "outputs", "progress"},
     "diffusion": {"config"},
     "models": {"config"},
     "data": {"config", "inputs"},
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "evaluation": CLIP | {"checkpoint", "data", "generation", "metrics", "runtime"},
     "benchmark": CLIP | {"checkpoint", "generation", "metrics", "models", "runtime"},
 }
-COMMAND_LINE = {"parameters.command_line", "parameters.flags"}  # what only commands may import
+COMMAND_LINE = {"parameters.command_line", "parameters.sample_command"}  # what only commands may import
 REQUESTS = {"parameters.request"}  # what one run of sample.py asks for
 
 

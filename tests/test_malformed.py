@@ -21,8 +21,8 @@ import yaml
 from PIL import Image
 
 from sample import sample
-from sgm.parameters.command_line import PARAMETERS, run
 from sgm.parameters.parameter import NAME, PATH, TRUTH
+from sgm.parameters.sample_command import SAMPLE, run
 from sgm.parameters.sampling import SamplingParameters
 
 PROJECT = Path(__file__).parent.parent
@@ -102,7 +102,7 @@ def bad_configs() -> Iterator[bytes]:
 
 
 WRONG_VALUES = ["x", "", -1, 10**30, [], [1, [2]], {"a": 1}, True, False, 1.5e308, "1e999", "٣x", "\x00", ["a"]]
-NUMERIC = [name for name in PARAMETERS if PARAMETERS[name].high is not None]
+NUMERIC = [name for name in SAMPLE.parameters if SAMPLE.parameters[name].high is not None]
 BAD_NAMES = [
     "..",
     ".",
@@ -146,10 +146,10 @@ def bad_flags() -> Iterator[list[str]]:
             str(RANDOM.choice(["x", "-1000", "1e400", "nan", "[1", "[]", "1,,2", "0x", "--5", "9" * 5000])),
         ]
     for name in (
-        name for name, declared in PARAMETERS.items() if declared.kind in (NAME, TRUTH) and not declared.choices
+        name for name, declared in SAMPLE.parameters.items() if declared.kind in (NAME, TRUTH) and not declared.choices
     ):
         yield [f"--{name}", "perhaps"]
-    for name in [name for name, declared in PARAMETERS.items() if declared.choices or declared.kind is PATH]:
+    for name in [name for name, declared in SAMPLE.parameters.items() if declared.choices or declared.kind is PATH]:
         yield [f"--{name}"]  # without a value
     yield from (
         ["--sede", "3"],

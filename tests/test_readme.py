@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sgm.config import RELEASES, load_config
-from sgm.parameters.command_line import PARAMETERS, parse
 from sgm.parameters.presets import PRESETS
+from sgm.parameters.sample_command import SAMPLE
 from sgm.runtime.memory import MEMORY_MODES, tensor_bytes
 
 PROJECT = Path(__file__).parent.parent
@@ -34,12 +34,12 @@ def examples() -> list[str]:
 
 def test_every_parameter_is_explained_once() -> None:
     named = [name for row in rows("Parameters") for name in code_names(row[0])]
-    assert sorted(named) == sorted(PARAMETERS)
+    assert sorted(named) == sorted(SAMPLE.parameters)
 
 
 @pytest.mark.parametrize("row", rows("Parameters"), ids=lambda row: row[0])
 def test_ranges_are_those_that_are_checked(row: list[str]) -> None:
-    parameter = PARAMETERS[code_names(row[0])[0]]
+    parameter = SAMPLE.parameters[code_names(row[0])[0]]
     if parameter.high is not None and parameter.high < 2**53:
         assert str(parameter.high) in row[2]
 
@@ -64,7 +64,7 @@ def test_examples_are_understood(
     example: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sgm.parameters.request.recorded_parameters", lambda path: {"input_path": "photo.png"})
-    parse(shlex.split(example)[2:])
+    SAMPLE.read(shlex.split(example)[2:])
     assert capsys.readouterr().err == "", "an example that warns is no example"
 
 

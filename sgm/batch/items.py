@@ -1,7 +1,7 @@
 """The plan of a run: every clip that it asks for, checked before anything is made.
 
 An input path is an image, a folder of images, a pattern, a text file with a path a line, or a JSON Lines file, in which
-each line is an object: `input_path`, and where wanted `output_name`, `fps` and any sampling parameter for its image.
+each line is an object: `input_path`, and optionally `output_name` and any sampling parameter for its image.
 Relative paths in a file are relative to the file's folder. A clip's name is its image's path below the folder, the
 pattern's fixed part or the file's folder, without suffix; an image from elsewhere has its file's name alone.
 """
@@ -21,7 +21,7 @@ from ..inputs.find import check_image_path, fixed_part, images_in, images_like, 
 from ..outputs.clip_files import check_name
 from ..parameters.parameter import NAME, PATH, Parameter, parameters_of
 from ..parameters.request import Request
-from ..parameters.sampling import SamplingParameters, ignored_parameters
+from ..parameters.sampling import SamplingParameters, SamplingSettings, ignored_parameters
 
 PATH_LIST, JSON_LINES = ".txt", (".jsonl", ".ndjson")
 MAX_PART_BYTES = 200  # file systems allow 255, of which numbers and suffixes need some
@@ -32,7 +32,6 @@ OF_SAMPLING = parameters_of(SamplingParameters)
 OF_LINE: dict[str, Parameter] = {
     "input_path": Parameter(PATH, "The image."),
     "output_name": Parameter(NAME, "The clip's name, with / where it goes into a subfolder of the output folder."),
-    "fps": parameters_of(Request)["fps"],
     **OF_SAMPLING,
 }
 
@@ -41,14 +40,13 @@ OF_LINE: dict[str, Parameter] = {
 class Item:
     """One clip to make.
 
-    name: below the output folder, with / between folders and without suffix. sampling: resolved for the version.
-    fps: frames a second that the video plays at. line: of the file that lists it, from 1.
+    name: below the output folder, with / between folders and without suffix. settings: of the sampling, resolved for
+    the version. line: of the file that lists it, from 1.
     """
 
     image_path: Path
     name: str
-    sampling: SamplingParameters
-    fps: float
+    settings: SamplingSettings
     line: int | None = None
 
     def folder(self, output_folder: Path) -> Path:
@@ -90,11 +88,9 @@ def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
         _check_apart(fixed_part(path), request)
         return _plain_items(images_like(path, leave_out=request.output_folder), fixed_part(path), request)
     if suffix == PATH_LIST:
-        return _read_lines(request, lambda line: {"input_path": line})
+        return _read_lines(request, lambda line: {"input_path": line}, warn)
     if suffix in JSON_LINES:
-        items = _read_lines(request, _read_object)
-        _warn_of_ignored(request, items, warn)
-        return items
+        return _read_lines(request, _read_object, warn)
     check_image_path(path)
     return _plain_items([path], path.parent, request)
 
@@ -108,20 +104,24 @@ def _check_apart(folder: Path, request: Request) -> None:
 
 
 def _plain_items(images: Iterable[Path], base: Path, request: Request) -> list[Item]:
-    return [Item(path, _name_below(base, path), request.sampling, request.fps_of(request.sampling)) for path in images]
+    return [Item(path, _name_below(base, path), request.settings) for path in images]
 
 
-def _read_lines(request: Request, read: Callable[[str], Mapping[str, Any]]) -> list[Item]:
+def _read_lines(
+    request: Request, read: Callable[[str], Mapping[str, Any]], warn: Callable[[str], object]
+) -> list[Item]:
     path = request.input_path
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the list {path} can't be read ({error}): give a text file in UTF-8") from error
-    items, complaints = [], []
+    items: list[tuple[Item, Mapping[str, Any]]] = []
+    complaints = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                items.append(_make_item(read(line.strip("\r")), number, request))
+                given = read(line.strip("\r"))
+                items.append((_make_item(given, number, request), given))
             except UserError as error:
                 complaints.append((number, str(error)))
     complaints += _repeated_names(items)
@@ -130,6 +130,7 @@ def _read_lines(request: Request, read: Callable[[str], Mapping[str, Any]]) -> l
         raise UserError(f"{path} has mistakes, so nothing was made:{told}")
     if not items:
         raise UserError(f"the list {path} is empty: give a path or an object a line")
+    _warn_of_ignored(request, items, warn)
     return [item for item, _ in items]
 
 
@@ -151,8 +152,8 @@ def _read_object(line: str) -> Mapping[str, Any]:
     return values
 
 
-def _make_item(given: Mapping[str, Any], line: int, request: Request) -> tuple[Item, bool]:
-    """The item of a line, and whether the line names its clip."""
+def _make_item(given: Mapping[str, Any], line: int, request: Request) -> Item:
+    """The item of a line."""
     for name in given:
         if name not in OF_LINE:
             raise UserError(f"there is no parameter {name!r}{did_you_mean(name, OF_LINE)}")
@@ -168,10 +169,10 @@ def _make_item(given: Mapping[str, Any], line: int, request: Request) -> tuple[I
     else:
         name = _name_below(folder, image_path)
     of_sampling = {key: value for key, value in values.items() if key in OF_SAMPLING}
-    sampling = replace(request.asked, **of_sampling).resolved_for(request.model)
-    item = Item(image_path, name, sampling, values.get("fps") or request.fps_of(sampling), line)
+    settings = replace(request.sampling, **of_sampling).resolved_for(request.model)
+    item = Item(image_path, name, settings, line)
     item.folder(request.output_folder)
-    return item, "output_name" in values
+    return item
 
 
 def _name_below(base: Path, path: Path) -> str:
@@ -209,20 +210,22 @@ def _check_output_name(name: str) -> None:
         ) from error
 
 
-def _repeated_names(items: list[tuple[Item, bool]]) -> Iterator[tuple[int, str]]:
+def _repeated_names(items: list[tuple[Item, Mapping[str, Any]]]) -> Iterator[tuple[int, str]]:
     """Complaints of names that two lines give; names that follow from images may repeat, and get numbers."""
     lines = defaultdict(list)
-    for item, is_named in items:
-        if is_named and item.line is not None:
+    for item, given in items:
+        if "output_name" in given and item.line is not None:
             lines[item.name].append(item.line)
     for name, (first, *others) in lines.items():
         for line in others:
             yield line, f"output_name {name!r} is that of line {first} already: give each clip its own"
 
 
-def _warn_of_ignored(request: Request, items: Iterable[Item], warn: Callable[[str], object]) -> None:
+def _warn_of_ignored(
+    request: Request, items: Iterable[tuple[Item, Mapping[str, Any]]], warn: Callable[[str], object]
+) -> None:
     for name, reason in ignored_parameters(request.model).items():
-        lines = [item.line for item in items if getattr(item.sampling, name) != getattr(request.sampling, name)]
+        lines = [item.line for item, given in items if name in given]
         if lines:
             shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
             warn(f"warning: {request.version} ignores {name} (of line {shown}): {reason}")

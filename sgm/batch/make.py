@@ -83,7 +83,7 @@ def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) 
     if request.device is None and pipeline.device.type != "cuda":
         progress.say(f"no CUDA device was found: computing on {pipeline.device} in {pipeline.precision}")
     if request.memory == "auto":
-        progress.say(f"by the memory that is free: --memory {pipeline.placement.name}")
+        progress.say(f"by the memory that is free: --memory {pipeline.generator.placement.name}")
     return pipeline
 
 
@@ -195,14 +195,13 @@ class _Job:
 def _prepare(pipeline: Pipeline, item: Item, picture: Image.Image | None = None) -> Shot:
     def prepare() -> Shot:
         image = read_image(item.image_path)
-        path, fps = item.image_path, item.fps
-        return pipeline.prepare(image, picture=picture, input_path=path, fps=fps, **vars(item.sampling))
+        return pipeline.prepare(image, item.settings, picture=picture, input_path=item.image_path)
 
     return _trying_twice(prepare, pipeline)
 
 
 def _generate_alone(pipeline: Pipeline, shot: Shot) -> Clip:
-    return _trying_twice(lambda: pipeline.make_together([shot])[0], pipeline)
+    return _trying_twice(lambda: pipeline.take([shot])[0].clip(), pipeline)
 
 
 def _generate_all(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
@@ -227,9 +226,10 @@ def _generate_together(pipeline: Pipeline, jobs: Sequence[_Job]) -> None:
         return
     start = time.monotonic()
     try:
-        clips = pipeline.make_together([job.shot for job in jobs if job.shot is not None])
+        takes = pipeline.take([job.shot for job in jobs if job.shot is not None])
+        clips = [take.clip() for take in takes]
     except Exception as error:
-        pipeline.progress.say(f"{len(jobs)} clips at once failed, now half as many: {in_one_line(error)}")
+        pipeline.generator.progress.say(f"{len(jobs)} clips at once failed, now half as many: {in_one_line(error)}")
         ran_out = is_out_of_memory(error)
     else:
         for job, clip in zip(jobs, clips, strict=True):
@@ -247,7 +247,7 @@ def _save(pipeline: Pipeline, clip: Clip, item: Item, request: Request, aside: P
     def save() -> ClipPaths:
         return save_clip(clip.frames, clip.record, aside, item.stem, request.formats, request.quality)
 
-    with pipeline.progress.stage("writing", total=1, unit="clip"):
+    with pipeline.generator.progress.stage("writing", total=1, unit="clip"):
         return _trying_twice(save, pipeline)
 
 
@@ -258,7 +258,7 @@ def _trying_twice(work: Callable[[], T], pipeline: Pipeline) -> T:
     except Exception as error:
         if not _may_pass(error):
             raise
-        pipeline.progress.say(f"trying again: {in_one_line(error)}")
+        pipeline.generator.progress.say(f"trying again: {in_one_line(error)}")
     pipeline.give_back_memory()  # outside of except, where the error would still hold on to what filled it
     time.sleep(SECONDS_BEFORE_RETRY)
     return work()

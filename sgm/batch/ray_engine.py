@@ -59,7 +59,7 @@ def prepared_for_ray(request: Request) -> Request:
         _check_answers(request.ray_address)
     paths = {name: getattr(request, name) for name in ("input_path", "output_folder", "config")}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
-    return replace(request, **absolute, sampling=request.asked)
+    return replace(request, **absolute)
 
 
 def make_on_ray(
@@ -155,7 +155,7 @@ class _Worker:
 
     def _load(self) -> Pipeline:
         if self._pipeline is None:
-            request = replace(self._request, device=self._kind.device, sampling=self._request.asked)
+            request = replace(self._request, device=self._kind.device)
             if self._kind.device == "cuda" and self._kind.gpus < 1:
                 from ..runtime.devices import keep_to_share  # with torch, which the driver has no need of
 

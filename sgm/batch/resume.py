@@ -24,9 +24,9 @@ from ..errors import UserError
 from ..generation.fitting import fitted_size
 from ..outputs.clip_files import is_whole
 from ..outputs.record import read_record
-from ..parameters.parameter import kind_of_device
+from ..parameters.parameter import kind_of_device, parameters_of
 from ..parameters.request import Request
-from ..parameters.sampling import SamplingParameters
+from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..storage.hashing import file_sha256
 from .items import Item
 
@@ -91,9 +91,7 @@ def _records_by_name(folder: Path) -> dict[str, list[Path]]:
 def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Checkpoint) -> bool:
     """Whether a record is that of the clip which the item asks for; what is quick to compare comes first."""
     output, image = record["output"], record["input"]
-    if _recorded_model(record) != _as_json(request.model):
-        return False
-    if output["fps"] != item.fps or not _has_formats(output, request):
+    if _recorded_model(record) != _as_json(request.model) or not _has_formats(output, request):
         return False
     if request.device is not None and kind_of_device(request.device) != kind_of_device(record.get("device")):
         return False
@@ -101,8 +99,7 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
         return False
     if request.fp8 != record.get("fp8", "off"):
         return False
-    sampling = _with_size(item.sampling, request.model, (image["width"], image["height"]))
-    if sampling is None or not _as_json(sampling).items() <= record["parameters"].items():
+    if _recorded_settings(record["parameters"], request.model) != _with_size(item.settings, request.model, image):
         return False
     return (
         image["sha256"] == _content(item.image_path)
@@ -117,17 +114,26 @@ def _has_formats(output: Mapping[str, Any], request: Request) -> bool:
     )
 
 
-def _with_size(sampling: SamplingParameters, model: ModelConfig, image_size: Any) -> SamplingParameters | None:
-    """The parameters as a record has them, with the size that follows from the image's; None where none can."""
+def _recorded_settings(recorded: Mapping[str, Any], model: ModelConfig) -> SamplingSettings | None:
+    """The settings that a record's parameters resolve to; None where they are none of this program's."""
+    known = parameters_of(SamplingParameters)
     try:
-        width, height = fitted_size(image_size, model, sampling)
-        return replace(sampling, width=width, height=height)
-    except (UserError, TypeError, ZeroDivisionError):  # the recorded size is not that of an image
+        return SamplingParameters(**{name: recorded[name] for name in known if name in recorded}).resolved_for(model)
+    except UserError:
         return None
 
 
+def _with_size(settings: SamplingSettings, model: ModelConfig, image: Mapping[str, Any]) -> SamplingSettings | None:
+    """The settings with the frame's size that follows from the image's; None where none does."""
+    try:
+        width, height = fitted_size((image["width"], image["height"]), model, settings.framing)
+    except (UserError, TypeError, ZeroDivisionError):  # the recorded size is not that of an image
+        return None
+    return replace(settings, framing=replace(settings.framing, width=width, height=height))
+
+
 @cache
-def _as_json(values: ModelConfig | SamplingParameters) -> dict[str, Any]:
+def _as_json(values: ModelConfig) -> dict[str, Any]:
     as_json: dict[str, Any] = json.loads(json.dumps(asdict(values)))
     return as_json
 

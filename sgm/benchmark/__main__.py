@@ -6,21 +6,20 @@ import sys
 from collections.abc import Sequence
 
 from ..metrics.tables import check_can_write
-from ..parameters.flags import help_of, read_request, run_command
+from ..parameters.command_line import Command, run
 from .request import BenchmarkRequest
 
+COMMAND = Command[BenchmarkRequest](
+    usage="python -m sgm.benchmark VERSION",
+    purpose="Measures how long a clip takes, stage by stage, and how much memory: prints tables, writes JSON and a"
+    " chart.",
+    kinds=(BenchmarkRequest,),
+    leading=("version",),
+    example="--preset exact,fast",
+)
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code of `run_command`."""
-    return run_command(words, help_text(), lambda words: run(parse(words)))
 
-
-def parse(words: Sequence[str]) -> BenchmarkRequest:
-    """The request that the words ask for. Raises UserError."""
-    return read_request(BenchmarkRequest, words, "version", advice="write --NAME VALUE, as in --preset exact,fast")
-
-
-def run(request: BenchmarkRequest) -> None:
+def benchmark(request: BenchmarkRequest) -> None:
     """Measure, and print what was found."""
     check_can_write(request.output)
 
@@ -29,13 +28,9 @@ def run(request: BenchmarkRequest) -> None:
     sys.stdout.write(run_benchmark(request))
 
 
-def help_text() -> str:
-    """Every parameter with its explanation and default."""
-    return help_of(
-        BenchmarkRequest,
-        "Measures how long a clip takes, stage by stage, and how much memory: prints tables, writes JSON and a chart.",
-        "python -m sgm.benchmark VERSION [--NAME VALUE] ...",
-    )
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    return run(COMMAND, benchmark, words)
 
 
 if __name__ == "__main__":

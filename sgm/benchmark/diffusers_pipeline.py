@@ -39,7 +39,7 @@ class Rival:
 
     def clip_of(self, subject: Subject) -> Callable[[], object]:
         """A function that makes the clip that the subject makes."""
-        parameters, guidance = subject.parameters, subject.pipeline.config.guidance
+        settings, guidance = subject.settings, subject.pipeline.config.guidance
         pixels = ((subject.image[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
         image = Image.fromarray(pixels.numpy())
 
@@ -48,14 +48,14 @@ class Rival:
                 image,
                 height=image.height,
                 width=image.width,
-                num_frames=parameters.num_frames,
-                num_inference_steps=parameters.num_steps,
+                num_frames=settings.num_frames,
+                num_inference_steps=settings.num_steps,
                 min_guidance_scale=guidance.min_scale,
                 max_guidance_scale=guidance.max_scale,
-                fps=parameters.fps_id + 1,  # it takes one off
-                motion_bucket_id=parameters.motion_bucket_id,
-                noise_aug_strength=parameters.cond_aug,
-                decode_chunk_size=parameters.decoding_t,
+                fps=settings.fps_id + 1,  # it takes one off
+                motion_bucket_id=settings.motion_bucket_id,
+                noise_aug_strength=settings.cond_aug,
+                decode_chunk_size=settings.decoding_t,
                 output_type="pt",
             ).frames.cpu()
 
@@ -65,7 +65,7 @@ class Rival:
         """A function that does what the subject's own step does, with the same numbers."""
         given = subject.step_inputs()
         unet = self.pipeline.unet
-        frames = subject.parameters.num_frames
+        frames = subject.settings.num_frames
 
         def by_clip(x: Tensor) -> Tensor:
             return x.unflatten(0, (-1, frames)).to(unet.dtype)

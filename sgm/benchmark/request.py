@@ -8,10 +8,9 @@ from typing import Any
 
 from ..config import RELEASES
 from ..errors import UserError
-from ..parameters.parameter import DEVICE, NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
+from ..parameters.choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
+from ..parameters.parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
 from ..parameters.presets import PRESETS
-
-MODES = ("high", "low", "lowest")
 
 
 def _read_size(value: Any) -> tuple[int, int]:
@@ -49,20 +48,12 @@ class BenchmarkRequest:
         ("exact",), NAMES, "The presets to measure, one after the other.", choices=tuple(PRESETS), default_text="exact"
     )
     memory: tuple[str, ...] = parameter(
-        ("high",), NAMES, "The memory modes to measure each of them in.", choices=MODES, default_text="high"
+        ("high",), NAMES, "The memory modes to measure each of them in.", choices=MEMORY_MODES, default_text="high"
     )
-    precision: str | None = parameter(
-        None,
-        NAME,
-        "The kind of number that UNet and image tower compute with.",
-        choices=("fp16", "bf16", "fp32"),
-        default_text="what suits the device",
-    )
-    fp8: str = parameter(
-        "off", NAME, "What of the UNet is of 8 bits, as in sample.py.", choices=("off", "weights", "linears")
-    )
-    device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
-    compile: bool = parameter(False, TRUTH, "Compile the UNet's blocks first.", default_text="no")
+    precision: str | None = precision_parameter()
+    fp8: str = fp8_parameter()
+    device: str | None = device_parameter()
+    compile: bool = compile_parameter()
     against: str | None = parameter(
         None,
         NAME,

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..generation.pipeline import load
 from ..metrics.likeness import Pictures, psnr, ssim
 from ..metrics.tables import write_json
-from ..parameters.sampling import SamplingParameters
+from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.devices import PRECISIONS, choose_device, choose_precision, give_back_memory
 from .diffusers_pipeline import Rival, check_diffusers
@@ -47,7 +47,7 @@ def run_benchmark(request: BenchmarkRequest) -> str:
     if request.cap_gb is not None:
         _cap(device, request.cap_gb)
     ways = list(itertools.product(request.preset, request.memory))
-    parameters = {preset: _parameters(request, config, preset) for preset in request.preset}
+    settings = {preset: _settings(request, config, preset) for preset in request.preset}
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
         weights = _weights(request, config, Path(folder), PRECISIONS[precision])
@@ -63,13 +63,13 @@ def run_benchmark(request: BenchmarkRequest) -> str:
                 compile=compiled,
                 progress=Progress(quiet=True),
             )
-            sides = (parameters[preset].height or config.height, parameters[preset].width or config.width)
+            sides = (settings[preset].framing.height or config.height, settings[preset].framing.width or config.width)
             generator = torch.Generator().manual_seed(0)
             image = torch.rand(1, 3, *sides, generator=generator) * 2 - 1
-            return Subject(pipeline, image, parameters[preset])
+            return Subject(pipeline, image, settings[preset])
 
-        exact = _parameters(request, config, "exact")
-        parameters.setdefault("exact", exact)
+        exact = _settings(request, config, "exact")
+        settings.setdefault("exact", exact)
         reference = _reference(load_subject("exact", "high", "fp32", "off", False)) if request.reference else None
         limit = ceiling(device, PRECISIONS[precision])
         results: list[dict[str, Any]] = []
@@ -82,8 +82,7 @@ def run_benchmark(request: BenchmarkRequest) -> str:
             rivals_here = _rivals(request, subject, precision) if not results else {}
             name = f"{preset}, {memory}"
             result, found = _measure(request, name, subject, rivals_here, loading)
-            clip = subject.parameters
-            assert clip.num_frames is not None
+            clip = subject.settings
             height, width = subject.image.shape[2:]
             operations = count(config, clip.num_frames, height, width, clip.decoding_t)
             result |= _rates(operations, subject, result, limit)
@@ -98,8 +97,8 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         "model_channels": config.unet.model_channels,
         "random_weights": "config" in weights,
         "frames": exact.num_frames,
-        "width": exact.width or config.width,
-        "height": exact.height or config.height,
+        "width": exact.framing.width or config.width,
+        "height": exact.framing.height or config.height,
         "precision": precision,
         "fp8": request.fp8,
         "compiled": request.compile,
@@ -129,7 +128,7 @@ def _cap(device: torch.device, gigabytes: float) -> None:
     torch.cuda.set_per_process_memory_fraction(min(gigabytes * 1e9 / total, 1.0), device)
 
 
-def _parameters(request: BenchmarkRequest, config: ModelConfig, preset: str) -> SamplingParameters:
+def _settings(request: BenchmarkRequest, config: ModelConfig, preset: str) -> SamplingSettings:
     width, height = request.size or (None, None)
     return SamplingParameters(
         num_frames=request.frames,
@@ -163,9 +162,11 @@ def _rivals(request: BenchmarkRequest, subject: Subject, precision: str) -> dict
     if request.against is None:
         return {}
     pipeline = subject.pipeline
-    rivals = {"diffusers": Rival(pipeline.model, pipeline.device, PRECISIONS[precision])}
+    rivals = {"diffusers": Rival(pipeline.generator.model, pipeline.device, PRECISIONS[precision])}
     if pipeline.device.type == "cuda":
-        rivals["diffusers, compiled"] = Rival(pipeline.model, pipeline.device, PRECISIONS[precision], compiled=True)
+        rivals["diffusers, compiled"] = Rival(
+            pipeline.generator.model, pipeline.device, PRECISIONS[precision], compiled=True
+        )
     return rivals
 
 
@@ -212,9 +213,7 @@ def _measure(
 
 def _rates(operations: Arithmetic, subject: Subject, result: dict[str, Any], limit: float) -> dict[str, float]:
     """Operations a second in sampling, and their share of the device's ceiling."""
-    clip = subject.parameters
-    assert clip.num_steps is not None
-    assert clip.cache_interval is not None
+    clip = subject.settings
     full = -(-clip.num_steps // clip.cache_interval)
     total = full * operations.unet_step + (clip.num_steps - full) * operations.unet_cached_step
     rate = total / result["seconds"]["sampling"]

@@ -19,7 +19,7 @@ from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
 from ..outputs.provenance import Provenance
 from ..outputs.video import write_video
-from ..parameters.sampling import SamplingParameters
+from ..parameters.sampling import SamplingSettings
 from ..stages import Stages
 from .timing import Timing, measure_in_turn
 
@@ -42,14 +42,14 @@ class Subject:
 
     pipeline: Pipeline
     image: Tensor
-    parameters: SamplingParameters
+    settings: SamplingSettings
     stages: list[Stages] = field(default_factory=list)
     frames: NDArray[np.float32] | None = None
 
     def make_clip(self) -> None:
         """One clip, up to its frames on the CPU, (t, H, W, 3) in [0, 1]."""
         stages = Stages(str(self.pipeline.device))
-        frames = self.pipeline.generate(self.image, self.parameters, stages)
+        frames = self.pipeline.generator.generate(self.image, self.settings, stages)
         self.stages.append(stages)
         self.frames = frames.permute(0, 2, 3, 1).numpy()
 
@@ -71,11 +71,11 @@ class Subject:
 
     def step_inputs(self) -> StepInputs:
         """Inputs of the clip's shapes, always the same."""
-        config, parameters, device = self.pipeline.config, self.parameters, self.pipeline.device
+        config, settings, device = self.pipeline.config, self.settings, self.pipeline.device
         generator = torch.Generator().manual_seed(0)
-        clips, frames = clips_at_once(self.pipeline), parameters.num_frames or 1
+        clips, frames = clips_at_once(self.pipeline), settings.num_frames
         height, width = (side // config.latent_factor for side in self.image.shape[2:])
-        known = {"fps_id": parameters.fps_id, "motion_bucket_id": parameters.motion_bucket_id}
+        known = {"fps_id": settings.fps_id, "motion_bucket_id": settings.motion_bucket_id}
         values: dict[str, float | Tensor] = {scalar.name: float(known.get(scalar.name, 0)) for scalar in config.scalars}
         channels = 2 * config.vae.latent_channels
         return StepInputs(
@@ -88,7 +88,7 @@ class Subject:
 
     def unet_step(self) -> Callable[[], Tensor]:
         """One call of the UNet, (b t, c, h, w)."""
-        given, unet, frames = self.step_inputs(), self.pipeline.model.unet, self.parameters.num_frames or 1
+        given, unet, frames = self.step_inputs(), self.pipeline.generator.model.unet, self.settings.num_frames
 
         def step() -> Tensor:
             with torch.inference_mode():
@@ -98,9 +98,9 @@ class Subject:
 
     def single_stages(self, warmups: int, repeats: int) -> dict[str, Timing]:
         """What a clip's record doesn't tell apart: image tower, encoder, one step of the UNet, writing the video."""
-        conditioner, placement = self.pipeline.model.conditioner, self.pipeline.placement
+        conditioner, placement = self.pipeline.generator.model.conditioner, self.pipeline.generator.placement
         image = self.image.to(self.pipeline.device)
-        frames = np.zeros((self.parameters.num_frames or 1, *self.image.shape[2:], 3), np.uint8)
+        frames = np.zeros((self.settings.num_frames, *self.image.shape[2:], 3), np.uint8)
         provenance = Provenance("sgm", self.pipeline.config.version)
 
         def write() -> None:
@@ -110,7 +110,7 @@ class Subject:
         works: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
             "image tower": (conditioner, lambda: conditioner.clip(image)),
             "encoding": (conditioner, lambda: conditioner.vae.encode(image)),
-            "UNet, one step": (self.pipeline.model.unet, self.unet_step()),
+            "UNet, one step": (self.pipeline.generator.model.unet, self.unet_step()),
             "writing": (torch.nn.Module(), write),
         }
         timings: dict[str, Timing] = {}
@@ -124,4 +124,4 @@ def clips_at_once(pipeline: Pipeline) -> int:
     """How many clips one call of the UNet has: guidance's two, unless it has no effect or they go in turn."""
     guidance = pipeline.config.guidance
     without_effect = guidance.min_scale == guidance.max_scale == 1
-    return 1 if without_effect or pipeline.placement.mode.guidance_in_turn else 2
+    return 1 if without_effect or pipeline.generator.placement.mode.guidance_in_turn else 2

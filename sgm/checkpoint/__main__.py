@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..config import RELEASES
 from ..errors import UserError
-from ..parameters.flags import help_of, read_request
+from ..parameters.command_line import Command, run_one_of
 from ..parameters.parameter import NAME, PATH, parameter, read_fields
 from ..progress import Progress
 
-NOT_ONE_OF_OURS, BAD_REQUEST, FAILURE, INTERRUPTED = 1, 2, 1, 130
-PURPOSE = "Says what a checkpoint is (inspect), or writes it anew in the other layout (convert)."
+NOT_ONE_OF_OURS = 1
 ADVICE = "write inspect PATH, or convert FROM TO"
 MISSING = Path()
 
@@ -71,53 +71,23 @@ class ConvertRequest:
             raise UserError("config is given without version: say which version it is a variant of")
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code.
-
-    0: done; 1: `inspect` found no version that fits, or the disk failed; 2: the user's mistake, told in a line on
-    stderr; 130: Ctrl-C.
-    """
-    words = list(sys.argv[1:] if words is None else words)
-    if not words or "-h" in words or "--help" in words:
-        sys.stdout.write(help_text())
-        return 0
-    actions = {"inspect": _inspect, "convert": _convert}
-    try:
-        if words[0] not in actions:
-            raise UserError(f"{words[0]!r} can't be done: {ADVICE}")
-        return actions[words[0]](words[1:])
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return BAD_REQUEST
-    except OSError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return FAILURE
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped by Ctrl-C; nothing was written\n")
-        return INTERRUPTED
+INSPECT = Command[InspectRequest](
+    usage="python -m sgm.checkpoint inspect PATH",
+    purpose="inspect: which version, layout and precision a checkpoint is of, what is missing or extra.",
+    kinds=(InspectRequest,),
+    leading=("path",),
+)
+CONVERT = Command[ConvertRequest](
+    usage="python -m sgm.checkpoint convert SOURCE TARGET",
+    purpose="convert: one file to a folder of diffusers' layout, or the other way round.",
+    kinds=(ConvertRequest,),
+    leading=("source", "target"),
+    kept="nothing was written",
+)
 
 
-def help_text() -> str:
-    """Both commands with every parameter."""
-    return (
-        f"{PURPOSE}\n\n"
-        + help_of(
-            InspectRequest,
-            "inspect: which version, layout and precision it is of, what is missing or extra.",
-            "python -m sgm.checkpoint inspect PATH",
-        )
-        + "\n"
-        + help_of(
-            ConvertRequest,
-            "convert: one file to a folder of diffusers' layout, or the other way round.",
-            "python -m sgm.checkpoint convert SOURCE TARGET [--NAME VALUE] ...",
-        )
-    )
-
-
-def _inspect(words: Sequence[str]) -> int:
-    request = read_request(InspectRequest, words, "path", advice=ADVICE)
-
+def run_inspect(request: InspectRequest) -> int:
+    """Print what the checkpoint is. Returns 1 where no version fits."""
     from .identifying import describe  # only now: torch takes seconds to import
 
     text, fits = describe(request.path)
@@ -125,9 +95,8 @@ def _inspect(words: Sequence[str]) -> int:
     return 0 if fits else NOT_ONE_OF_OURS
 
 
-def _convert(words: Sequence[str]) -> int:
-    request = read_request(ConvertRequest, words, "source", "target", advice=ADVICE)
-
+def run_convert(request: ConvertRequest) -> None:
+    """Write the checkpoint in the other layout."""
     from .converting import convert  # only now: torch takes seconds to import
     from .diffusers_configs import has_pipeline
 
@@ -141,8 +110,18 @@ def _convert(words: Sequence[str]) -> int:
     )
     sys.stdout.write(f"{request.target}: {config.version}\n")
     if request.target.is_dir() and not has_pipeline(config):
-        sys.stdout.write("note: diffusers itself can't run this model, having no pipeline for its structure\n")
-    return 0
+        sys.stdout.write("note: diffusers itself can't run this model: it has no pipeline for its structure\n")
+
+
+COMMANDS: dict[str, tuple[Command[Any], Callable[[Any], int | None]]] = {
+    "inspect": (INSPECT, run_inspect),
+    "convert": (CONVERT, run_convert),
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    return run_one_of(COMMANDS, words)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from ..checkpoint.finding import find_checkpoint
 from ..config import RELEASES
 from ..errors import UserError
 from ..metrics.tables import check_can_write, write_json
-from ..parameters.flags import help_of, read_request, run_command
-from ..parameters.parameter import DEVICE, NAME, PATH, TRUTH, WHOLE, parameter, read_fields
+from ..parameters.choices import device_parameter, fp8_parameter, precision_parameter
+from ..parameters.command_line import Command, run
+from ..parameters.parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..parameters.presets import PRESETS
 from ..progress import Progress
 
@@ -66,17 +67,9 @@ class EvaluationRequest:
     preset: str = parameter(
         "exact", NAME, "How far to trade fidelity for speed, as in sample.py.", choices=tuple(PRESETS)
     )
-    fp8: str = parameter(
-        "off", NAME, "What of the UNet is of 8 bits, as in sample.py.", choices=("off", "weights", "linears")
-    )
-    device: str | None = parameter(None, DEVICE, "What to compute on.", default_text="cuda where there is one")
-    precision: str | None = parameter(
-        None,
-        NAME,
-        "The kind of number to compute with.",
-        choices=("fp16", "bf16", "fp32"),
-        default_text="what suits the device",
-    )
+    fp8: str = fp8_parameter()
+    device: str | None = device_parameter()
+    precision: str | None = precision_parameter()
 
     def __post_init__(self) -> None:
         read_fields(self)
@@ -91,26 +84,16 @@ class EvaluationRequest:
             raise UserError(f"picture can't be {str(self.picture)!r}: give a name that ends in .webp or .gif")
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code of `run_command`."""
-    return run_command(words, help_text(), lambda words: run(parse(words)))
+COMMAND = Command[EvaluationRequest](
+    usage=f"python -m sgm.evaluation {'|'.join(BUNDLED)}",
+    purpose="Measures a bundled model on data that it never trained on: prints a table and writes JSON.",
+    kinds=(EvaluationRequest,),
+    leading=("version",),
+    example="--num_objects 128",
+)
 
 
-def parse(words: Sequence[str]) -> EvaluationRequest:
-    """The request that the words ask for. Raises UserError."""
-    return read_request(EvaluationRequest, words, "version", advice="write --NAME VALUE, as in --num_objects 128")
-
-
-def help_text() -> str:
-    """Every parameter with its explanation and default."""
-    return help_of(
-        EvaluationRequest,
-        "Measures a bundled model on data that it never trained on: prints a table and writes JSON.",
-        f"python -m sgm.evaluation {'|'.join(BUNDLED)} [--NAME VALUE] ...",
-    )
-
-
-def run(request: EvaluationRequest) -> None:
+def evaluate(request: EvaluationRequest) -> None:
     """Measure or draw, with progress on stderr."""
     checkpoint = find_checkpoint(request.version, request.checkpoint)
     check_can_write(request.picture or request.output)
@@ -191,6 +174,11 @@ def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
     count = request.num_objects if pipeline.config.input == "object" else request.num_pictures
     track = partial(Progress().track, "ways", unit="way")
     return pipeline, measure_losses(generate_in, pipeline.config, count, track)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    return run(COMMAND, evaluate, words)
 
 
 if __name__ == "__main__":

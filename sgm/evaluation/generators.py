@@ -26,22 +26,22 @@ class Generate(Protocol):
 
 def generate(pipeline: Pipeline, picture: Pictures, **sampling: Any) -> Pictures:
     """The clip that the model makes: see `Generate`. The picture must be of a size that the model makes."""
-    parameters = SamplingParameters(**sampling).resolved_for(pipeline.config)
-    frames = pipeline.generate(_to_tensor(picture[None]), parameters, Stages(str(pipeline.device)))
+    settings = SamplingParameters(**sampling).resolved_for(pipeline.config)
+    frames = pipeline.generator.generate(_to_tensor(picture[None]), settings, Stages(str(pipeline.device)))
     return _to_array(frames)
 
 
 def with_guidance(pipeline: Pipeline, guidance: GuidanceConfig) -> Pipeline:
     """The same weights with other guidance."""
-    model = copy.copy(pipeline.model)
+    model = copy.copy(pipeline.generator.model)
     model.config = replace(pipeline.config, guidance=guidance)
-    return replace(pipeline, model=model)
+    return replace(pipeline, generator=replace(pipeline.generator, model=model))
 
 
 @torch.inference_mode()
 def reconstruct(pipeline: Pipeline, frames: Pictures) -> Pictures:
     """A clip (T, H, W, 3) in [0, 1] after the model's autoencoder: no better clip can come out of the model."""
-    model = pipeline.model
+    model = pipeline.generator.model
     latents = model.conditioner.vae.encode(_to_tensor(frames).to(pipeline.device)) * model.config.vae.scale_factor
     chunks = latents.split(SamplingParameters().decoding_t)
     decoded = torch.cat([model.first_stage.decode(chunk, len(chunk)) for chunk in chunks])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor
 
 from ..errors import is_out_of_memory
@@ -22,24 +21,23 @@ def decode(
     keep_on_device: bool,
     advance: Callable[[int], object],
     warn: Callable[[str], object],
-) -> Tensor:
-    """Frames (t, 3, H, W), about [-1, 1], on the CPU, of one clip's scaled latents (t, c, h, w).
+) -> Iterator[Tensor]:
+    """The frames of one clip's scaled latents (t, c, h, w), chunk after chunk: (n, 3, H, W), about [-1, 1], on the CPU.
 
     Args:
         autoencoder: with its decoder's weights on the latents' device.
         latents: the clip.
         chunk: how many frames know of each other; each chunk is decoded by itself.
         at_once: how many of them are computed at a time. Fewer than a chunk go layer by layer, to the same result, and
-            where memory does not suffice half as many do.
-        keep_on_device: whether what is kept between layers stays on the device; until memory does not suffice there.
-        advance: told of every so many finished frames.
-        warn: told of memory that did not suffice.
+            where memory runs out half as many do.
+        keep_on_device: whether what is kept between layers stays on the device; until memory runs out there.
+        advance: called with the number of frames just finished.
+        warn: called with a line where memory ran out.
     """
-    chunks = []
     for part in latents.split(chunk):
         while True:
             try:
-                chunks.append(_decode_chunk(autoencoder, part, at_once, keep_on_device).cpu())
+                frames = _decode_chunk(autoencoder, part, at_once, keep_on_device).cpu()
                 break
             except (RuntimeError, MemoryError) as error:
                 at_once = min(at_once, len(part))
@@ -47,10 +45,10 @@ def decode(
                     raise
             # Out here, where the error is gone, the memory of the failed try is free.
             tried, at_once, keep_on_device = at_once, max(at_once // 2, 1), False
-            warn(f"warning: memory did not suffice to decode by {tried}; now by {at_once}, to the same clip")
+            warn(f"warning: out of memory decoding {tried} frames at a time; now {at_once}, for the same clip")
             give_back_memory(latents.device)
         advance(len(part))
-    return torch.cat(chunks)
+        yield frames
 
 
 def _decode_chunk(autoencoder: Autoencoder, latents: Tensor, at_once: int, keep_on_device: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,22 +20,22 @@ from ..models.feature_cache import FeatureCache
 from ..models.unet import VideoUNet
 
 Network = Callable[[Tensor, Tensor], Tensor]
+Watch = Callable[[float, Tensor], object]  # called with a noise level and the latents denoised at it
 
 
 @dataclass(frozen=True)
 class Solver:
-    """How the way from noise to latents is gone: which steps, by which rule, and what is left out on it.
+    """How noise becomes latents: in which steps, by which rule, and what is skipped.
 
     schedule, sampler: names of `SCHEDULES` and `SAMPLERS`.
-    guidance_interval: guidance is computed at noise levels from the first to the second only (arXiv:2404.07724); None
-        is at all of them.
-    cache_interval: the UNet's deep layers are computed at every so-manieth call only (see `FeatureCache`).
+    guidance_interval: guidance is computed at noise levels from the first to the second only (arXiv:2404.07724).
+    cache_interval: the UNet's deep layers are computed only at every N-th call (see `FeatureCache`).
     """
 
     num_steps: int
     schedule: str = "karras"
     sampler: str = "euler"
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: tuple[float, float] = (0.0, math.inf)
     cache_interval: int = 1
 
 
@@ -108,8 +109,6 @@ def make_denoiser(
 
     if bool((scales == 1).all()):
         return conditional()
-    if solver.guidance_interval is None:
-        return guided()
     return _within(solver.guidance_interval, guided, conditional)
 
 
@@ -132,6 +131,17 @@ def _within(interval: tuple[float, float], inside: Callable[[], Denoiser], outsi
     return denoiser
 
 
+def watched(denoiser: Denoiser, watch: Watch) -> Denoiser:
+    """The same denoiser, whose results are shown as they come, for previews; what `watch` raises ends the sampling."""
+
+    def watched_denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
+        denoised = denoiser(noisy, sigma)
+        watch(float(sigma), denoised)
+        return denoised
+
+    return watched_denoiser
+
+
 def sample_latents(
     unet: VideoUNet,
     conditioning: Conditioning,
@@ -141,12 +151,15 @@ def sample_latents(
     *,
     in_turn: bool = False,
     track: Track = iter,
+    watch: Watch | None = None,
 ) -> Tensor:
     """The scaled latents of b clips, float32, from unit noise (b t, c, h, w) of their shape.
 
-    Each clip's are those that it has alone, to rounding. `track` wraps the steps.
+    Each clip's are those that it has alone, to rounding. `track` wraps the steps; `watch` sees what each denoises.
     """
     scales = guidance_scales(guidance, conditioning.num_frames).repeat(conditioning.num_clips).to(noise.device)
     denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn)
+    if watch is not None:
+        denoiser = watched(denoiser, watch)
     sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU: each step's level is looked at there
     return SAMPLERS[solver.sampler](denoiser, noise, sigmas, track)

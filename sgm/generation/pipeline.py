@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,13 @@ from PIL import Image
 from ..checkpoint.files import Checkpoint
 from ..checkpoint.finding import find_checkpoint
 from ..checkpoint.loading import load_model
-from ..config import load_config
-from ..inputs.image import image_to_tensor, upright
-from ..outputs.clip_files import DEFAULT_QUALITY
-from ..outputs.provenance import Provenance
+from ..config import ModelConfig, load_config
+from ..errors import UserError
+from ..inputs.image import image_to_tensor, read_image, upright
+from ..outputs.clip_files import DEFAULT_QUALITY, format_of, write_clip
 from ..outputs.record import build_record
-from ..outputs.video import write_video
 from ..outputs.watermark import embed_watermark
-from ..parameters.parameter import parameters_of
-from ..parameters.request import Request
-from ..parameters.sampling import SamplingParameters
+from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
 from ..runtime.devices import PRECISIONS, check_fp8, choose_device, choose_precision, give_back_memory
@@ -36,8 +33,11 @@ from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.hashing import describe_file
 from ..storage.whole_file import write_whole
+from .denoiser import Watch
 from .fitting import fit
-from .frames import FrameGenerator, orbit_for, solver_of
+from .frames import FrameGenerator, solver_of
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,66 @@ class Clip:
     record: everything needed to make the clip again, ready for JSON (see `sgm.outputs.record`).
     """
 
-    frames: NDArray[np.uint8]
+    frames: Pixels
     record: dict[str, Any]
 
     def save(self, path: Path | str) -> None:
-        """Write the clip as an MP4 that plays in a browser, at the record's frames a second.
+        """Write the clip as what the name ends in: .mp4, .gif or .webp, at the record's frames a second.
 
-        A file that is there already is replaced, as a whole or not at all. Raises OSError where it can't be written.
+        A file that is there already is replaced, as a whole or not at all. Raises UserError for another ending, and
+        OSError where the file can't be written.
         """
-        fps, provenance = self.record["output"]["fps"], Provenance.of(self.record)
-        write_whole(Path(path), lambda aside: write_video(aside, self.frames, fps, DEFAULT_QUALITY, provenance))
+        format_name = format_of(Path(path))
+        write_whole(Path(path), lambda aside: write_clip(format_name, aside, self.frames, self.record, DEFAULT_QUALITY))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What one clip is made from, fitted and resolved.
+
+    picture: as the model sees it. settings: of the sampling. image_file, image_size: of the image as given, for the
+    record. stages: what fitting took.
+    """
+
+    picture: Image.Image
+    settings: SamplingSettings
+    image_file: Mapping[str, str | None]
+    image_size: tuple[int, int]
+    stages: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What shots must have in common to be made together."""
+        return self.picture.size, self.settings.num_frames, solver_of(self.settings)
+
+
+@dataclass(frozen=True)
+class Take:
+    """A clip whose latents are sampled, and whose frames come as they are decoded."""
+
+    pipeline: Pipeline
+    shot: Shot
+    latents: torch.Tensor
+    stages: Stages
+    clips_at_once: int
+
+    def frames(self) -> Iterator[Pixels]:
+        """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes anew."""
+        image, settings = image_to_tensor(self.shot.picture), self.shot.settings
+        for chunk in self.pipeline.generator.decode(self.latents, image, settings, self.stages):
+            with self.stages.measure("watermarking"):
+                pixels = (chunk * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+                marked = embed_watermark(pixels)
+            yield marked
+
+    def record(self) -> dict[str, Any]:
+        """How the clip was made: to be asked for once its frames have come, for it tells what that took."""
+        return self.pipeline.record_of(self.shot, {**self.shot.stages, **self.stages.measured}, self.clips_at_once)
+
+    def clip(self) -> Clip:
+        """The whole clip in memory."""
+        frames = np.concatenate(list(self.frames()))
+        return Clip(frames, self.record())
 
 
 def load(
@@ -83,7 +133,7 @@ def load(
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
-        fp8: "off", "weights" (the UNet's are kept in 8 bits), or "linears" (most of its products are of 8 bits, too).
+        fp8: "off", "weights" (the UNet's are kept in 8 bits), or "linears" (most of its products are in 8 bits, too).
         memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that there is room for.
         compile: whether the UNet's blocks are compiled, at their first call for each size.
         progress: draws the bars; by default on stderr, where that is a terminal.
@@ -117,9 +167,7 @@ def load(
         if compile:
             compile_blocks(model.unet)
     return Pipeline(
-        model,
-        placement,
-        progress,
+        FrameGenerator(model, placement, progress),
         precision=precision,
         checkpoint_files=checkpoint_files,
         fp8=fp8,
@@ -128,45 +176,35 @@ def load(
     )
 
 
-@dataclass(frozen=True)
-class Shot:
-    """What one clip is made from, fitted and resolved.
-
-    picture: as the model sees it. parameters: with its width and height. fps: frames a second that the video plays at.
-    image_file, image_size: of the image as given, for the record. stages: what fitting took.
-    """
-
-    picture: Image.Image
-    parameters: SamplingParameters
-    fps: float
-    image_file: Mapping[str, str | None]
-    image_size: tuple[int, int]
-    stages: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """What shots must have in common to be made together."""
-        return self.picture.size, self.parameters.num_frames, solver_of(self.parameters)
-
-
 @dataclass(frozen=True, kw_only=True)
-class Pipeline(FrameGenerator):
-    """A loaded model that makes clips, from any image to a watermarked clip with its record.
+class Pipeline:
+    """A loaded model that makes clips, from any image to watermarked frames with their record.
 
     The files (see `Checkpoint.describe`), and what loading took (see `Stages`), are for the clips' records; without a
     config_path the configuration is the version's own.
     """
 
+    generator: FrameGenerator = field(kw_only=False)
     precision: str
     checkpoint_files: Mapping[str, Any]
     fp8: str = "off"
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration of the version that was loaded."""
+        return self.generator.config
+
+    @property
+    def device(self) -> torch.device:
+        """What the clips are computed on."""
+        return self.generator.device
+
     def clips_with_room(self) -> int:
         """About how many clips of the version's own size the device has room to make together."""
         dtype, fp8 = PRECISIONS[self.precision], self.fp8 != "off"
-        return clips_with_room(self.placement.mode, self.config, self.device, dtype, fp8=fp8)
+        return clips_with_room(self.generator.placement.mode, self.config, self.device, dtype, fp8=fp8)
 
     def give_back_memory(self) -> None:
         """Let go of the memory that a failed try has left behind."""
@@ -174,86 +212,97 @@ class Pipeline(FrameGenerator):
         give_back_memory(self.device)
 
     def __call__(
-        self,
-        image: Image.Image,
-        *,
-        picture: Image.Image | None = None,
-        input_path: Path | str | None = None,
-        fps: float | None = None,
-        **sampling: Any,
+        self, image: Image.Image | Path | str | Pixels, *, watch: Watch | None = None, **sampling: Any
     ) -> Clip:
         """The clip that starts from (svd) or circles around (sv3d) what the image shows.
 
         Args:
-            image: of any size and mode; what is transparent counts as white. A camera's note on which side is up holds.
-            picture: what `sgm.generation.fitting.fit` has made of the image already, where it has.
-            input_path: the file that the image was read from, for the record.
-            fps: frames a second that the video plays at; by default fps_id.
+            image: a PIL image of any size and mode, a file's path, or uint8 pixels (H, W, 3) RGB or (H, W, 4) RGBA.
+                What is transparent counts as white. A camera's note on which side is up holds.
+            watch: called at each step with the noise level and the latents (t, c, h, w) denoised there, for previews;
+                what it raises ends the work.
             sampling: the fields of `SamplingParameters`, named as on the command line; None is the version's default.
 
         Raises:
-            UserError: a parameter out of its range, or an image without an object to circle around.
+            UserError: a parameter out of its range, what is no image, or an image without an object to circle around.
         """
-        return self.make_together([self.prepare(image, picture=picture, input_path=input_path, fps=fps, **sampling)])[0]
+        settings = SamplingParameters(**sampling).resolved_for(self.config)
+        input_path = Path(image) if isinstance(image, Path | str) else None
+        (take,) = self.take([self.prepare(_as_image(image), settings, input_path=input_path)], watch)
+        return take.clip()
 
     def prepare(
         self,
         image: Image.Image,
+        settings: SamplingSettings,
         *,
         picture: Image.Image | None = None,
-        input_path: Path | str | None = None,
-        fps: float | None = None,
-        **sampling: Any,
+        input_path: Path | None = None,
     ) -> Shot:
-        """What a clip is made from; the arguments and errors are those of a call."""
-        parameters = SamplingParameters(**sampling).resolved_for(self.config)
-        fps = parameters_of(Request)["fps"].read("fps", fps) or float(parameters.fps_id)
-        stages = Stages(str(self.device))
-        with stages.measure("fitting"):
-            image_file = describe_file(Path(input_path) if input_path else None)
-            image = upright(image)
-            picture = picture or fit(image, self.config, parameters)
-        parameters = replace(parameters, width=picture.width, height=picture.height)
-        return Shot(picture, parameters, fps, image_file, image.size, stages.measured)
+        """What a clip is made from.
 
-    def make_together(self, shots: Sequence[Shot]) -> list[Clip]:
-        """The clips of shots of one kind, which go through the UNet at once. Each is the one made alone, to rounding.
+        Args:
+            image: as of a call.
+            settings: resolved for this version.
+            picture: what `fit` has made of the image already, where it has.
+            input_path: the file that the image was read from, for the record.
 
-        For a single shot less memory is tried where it does not suffice; for several, that error is raised.
+        Raises:
+            UserError: an image without an object to circle around.
         """
         stages = Stages(str(self.device))
-        # 1. Generate the clips.
-        images, parameters = [image_to_tensor(shot.picture) for shot in shots], [shot.parameters for shot in shots]
-        clips = self.generate_together(images, parameters, stages)
-        # 2. Mark their frames as generated.
-        with stages.measure("watermarking"):
-            pixels = [(frames * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy() for frames in clips]
-            marked = [embed_watermark(frames) for frames in pixels]
-        # 3. Record how each was made.
+        with stages.measure("fitting"):
+            image_file = describe_file(input_path)
+            image = upright(image)
+            picture = picture or fit(image, self.config, settings.framing)
+        return Shot(picture, settings, image_file, image.size, stages.measured)
+
+    def take(self, shots: Sequence[Shot], watch: Watch | None = None) -> list[Take]:
+        """The clips of shots of one kind, which go through the UNet at once, ready to be decoded.
+
+        Each is the one made alone, to rounding. For a single shot less memory is tried where it runs out; for several,
+        that error is raised.
+        """
+        stages = Stages(str(self.device))
+        images = [image_to_tensor(shot.picture) for shot in shots]
+        latents = self.generator.sample(images, [shot.settings for shot in shots], stages, watch)
         return [
-            Clip(frames, self._record(shot, frames.shape, {**shot.stages, **stages.measured}, len(shots)))
-            for shot, frames in zip(shots, marked, strict=True)
+            Take(self, shot, of_shot, Stages(str(self.device), stages.measured), len(shots))
+            for shot, of_shot in zip(shots, latents, strict=True)
         ]
 
-    def _record(
-        self, shot: Shot, frames_shape: tuple[int, ...], stages: Mapping[str, Any], clips_at_once: int
-    ) -> dict[str, Any]:
-        orbit = orbit_for(self.config, shot.parameters)
+    def record_of(self, shot: Shot, stages: Mapping[str, Any], clips_at_once: int) -> dict[str, Any]:
+        """The record of a shot's clip; `stages` as of `Stages.measured`."""
+        settings, size = shot.settings, shot.picture.size
+        parameters = settings.as_parameters(size)
         return build_record(
-            parameters={"version": self.config.version, "config": self.config_path, **vars(shot.parameters)},
+            parameters={"version": self.config.version, "config": self.config_path, **parameters},
             image_file=shot.image_file,
             image_size=shot.image_size,
             checkpoint_files=self.checkpoint_files,
             model=asdict(self.config),
-            frames_shape=frames_shape,
-            fps=shot.fps,
+            frames_shape=(settings.num_frames, size[1], size[0], 3),
+            fps=settings.fps,
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,
             fp8=self.fp8,
-            memory=self.placement.name,
+            memory=self.generator.placement.name,
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},
-            elevations_deg=orbit.elevations_deg if orbit else None,
-            azimuths_deg=orbit.azimuths_deg if orbit else None,
+            elevations_deg=settings.orbit.elevations_deg if settings.orbit else None,
+            azimuths_deg=settings.orbit.azimuths_deg if settings.orbit else None,
         )
+
+
+def _as_image(image: Image.Image | Path | str | Pixels) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, Path | str):
+        return read_image(Path(image))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (3, 4):
+        return Image.fromarray(image)
+    shape = f" of {image.dtype} {image.shape}" if isinstance(image, np.ndarray) else ""
+    raise UserError(
+        f"the image can't be a {type(image).__name__}{shape}: give a PIL image, a path, or uint8 pixels (H, W, 3)"
+    )

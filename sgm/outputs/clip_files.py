@@ -69,7 +69,7 @@ def save_clip(
     stages = Stages()
     with stages.measure("writing"):
         for format_name in formats:
-            _write(format_name, part_path(aside, FORMATS[format_name]), frames, record, quality)
+            write_clip(format_name, part_path(aside, FORMATS[format_name]), frames, record, quality)
     whole_record = {
         **record,
         "output": {**record["output"], "formats": list(formats), "quality": quality},
@@ -108,7 +108,19 @@ def new_key() -> str:
     return secrets.token_hex(8)
 
 
-def _write(format_name: str, path: Path, frames: NDArray[np.uint8], record: Mapping[str, Any], quality: int) -> None:
+def format_of(path: Path) -> str:
+    """The format that a file's name asks for by its ending; UserError where it asks for none."""
+    for format_name, suffix in FORMATS.items():
+        if suffix and path.suffix.lower() == suffix:
+            return format_name
+    endings = ", ".join(filter(None, FORMATS.values()))
+    raise UserError(f"a clip can't be saved as {path.name!r}: give a name that ends in one of {endings}")
+
+
+def write_clip(
+    format_name: str, path: Path, frames: NDArray[np.uint8], record: Mapping[str, Any], quality: int
+) -> None:
+    """Write frames, uint8 (T, H, W, 3) in RGB, in one of `FORMATS`; the record says how fast they play."""
     provenance, fps = Provenance.of(record), record["output"]["fps"]
     if format_name == "mp4":
         write_video(path, frames, fps, quality, provenance)

@@ -1,114 +1,192 @@
-"""From words to a request and from errors to exit codes: everything about the command line but the work itself.
+"""The command line, alike for every command: words to a request, help, errors, exit codes.
 
-The request checks names and values; the work starts after it, so that no mistake in the words costs more than a moment.
+Fire by itself guesses types, and calls a function before it complains of a flag that the function doesn't have. Here it
+only collects the flags' texts; a request is built from them, which checks names and values before any work starts.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from ..config import RELEASES, load_config
-from ..errors import UserError, in_one_line, is_out_of_memory
-from .flags import read_flags
-from .parameter import PATH, Parameter, parameters_of
-from .request import Request, make_request
-from .sampling import SamplingParameters, ignored_parameters
+from .. import __version__
+from ..errors import UserError, in_one_line, is_out_of_memory, unknown_parameter
+from ..progress import print_safely
+from .parameter import PATH, TRUTH, Parameter, parameters_of
+
+Request = TypeVar("Request")
 
 HELP_WIDTH = 100
 NAME_WIDTH = 30
-VERSION_ROW = "  {:20}  {:>6}  {:>5}  {:>8}  {}"
-ADVICE = (
-    "write --NAME VALUE, as in --input_path photo.jpg, lists without spaces or in quotes, as in"
-    " --elevations_deg [10,20,10]"
-)
-BAD_REQUEST, BUG_OR_FAILURE, INTERRUPTED = 2, 1, 130
-
-PARAMETERS = parameters_of(Request) | parameters_of(SamplingParameters)
+DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
+VERBOSE = Parameter(TRUTH, "Show the whole traceback of an error.", default_text="no")
 
 
-def run(work: Callable[[Request], int], words: Sequence[str] | None = None) -> int:
-    """Do the work that the words of the command line ask for; returns the exit code.
+@dataclass(frozen=True)
+class Command(Generic[Request]):
+    """One command.
 
-    0: done; 1: `work` says that something failed, or an unforeseen error; 2: the user's mistake; 130: Ctrl-C. An error
-    is told on stderr in a line, with `--verbose` after its traceback. `-h` and `--help` print the help instead.
+    usage: how it is called, such as "python -m sgm.benchmark VERSION". purpose: a sentence or two.
+    kinds: the dataclasses that declare its parameters (see `parameter`). make: a request from the given texts by name;
+    by default the only kind's own. leading: parameters whose values may come first, without their names.
+    groups: of the help, each a title and its parameters; by default one of all. example: a flag as it is written.
+    more_help: what follows the parameters. kept: what Ctrl-C leaves behind.
+    """
+
+    usage: str
+    purpose: str
+    kinds: tuple[type, ...]
+    make: Callable[[Mapping[str, str]], Request] | None = None
+    leading: tuple[str, ...] = ()
+    groups: Mapping[str, Sequence[str]] | None = None
+    example: str = ""
+    more_help: Callable[[], str] = str
+    kept: str = ""
+
+    @property
+    def parameters(self) -> dict[str, tuple[Parameter, Any]]:
+        """Every declared parameter with its default, by name."""
+        return {name: (it, getattr(kind, name)) for kind in self.kinds for name, it in parameters_of(kind).items()}
+
+    def read(self, words: Sequence[str]) -> Request:
+        """The request that the words ask for. Raises UserError."""
+        return self.request(read_flags(words, self))
+
+    def request(self, given: Mapping[str, str]) -> Request:
+        """The request that holds the given texts. Raises UserError."""
+        if self.make is not None:
+            return self.make(given)
+        (kind,) = self.kinds
+        for name in given:
+            if name not in self.parameters:
+                raise unknown_parameter(name, self.parameters)
+        return cast(Request, kind(**given))
+
+    def help_text(self) -> str:
+        """Every parameter with its explanation, range and default, in plain text at most 100 columns wide."""
+        explained = {
+            name: _explain(name, declared, default)
+            for name, (declared, default) in ({"verbose": (VERBOSE, None)} | self.parameters).items()
+        }
+        groups = self.groups or {"Parameters": list(explained)}
+        sections = [
+            self.purpose,
+            f"usage: {self.usage} [--NAME VALUE] ...",
+            *(f"{title}:\n\n" + "\n\n".join(explained[name] for name in names) for title, names in groups.items()),
+            *filter(None, [self.more_help()]),
+        ]
+        return "\n\n".join(sections) + "\n"
+
+
+def run(command: Command[Request], work: Callable[[Request], int | None], words: Sequence[str] | None = None) -> int:
+    """Do the work that the words ask for, by default those of this process. Returns the exit code.
+
+    0: done; 1: `work` returned it, or something failed; 2: the user's mistake; 130: Ctrl-C. An error takes a line on
+    stderr, with `--verbose` after its traceback. `-h` and `--help` print the help, `-V` the program's version.
     """
     words = sys.argv[1:] if words is None else words
-    if "-h" in words or "--help" in words:
-        sys.stdout.write(help_text())
-        return 0
+    if _asked_to_print(words, command.help_text):
+        return DONE
+    # OpenMP's threads wait busily by default, which makes everything ten times slower on cores that others use, too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     verbose = False
     try:
-        request = parse(words)
-        verbose = request.verbose
-        if verbose:
-            sys.stderr.write(_values(request))
-        return work(request)
+        given = read_flags(words, command)
+        verbose = bool(VERBOSE.read("verbose", given.get("verbose", False)))
+        if "verbose" not in command.parameters:
+            given.pop("verbose", None)
+        return work(command.request(given)) or DONE
     except UserError as error:
-        return _tell(f"error: {error}", BAD_REQUEST, verbose)
+        line, exit_code = f"error: {error}", BAD_REQUEST
     except KeyboardInterrupt:
-        return _tell("stopped by Ctrl-C; finished clips are kept", INTERRUPTED, verbose)
+        line, exit_code = "stopped by Ctrl-C" + (f"; {command.kept}" if command.kept else ""), INTERRUPTED
     except Exception as error:
         foreseen = verbose or is_out_of_memory(error) or isinstance(error, OSError)
-        hint = "" if foreseen else " (--verbose shows where)"
-        return _tell(f"error: {in_one_line(error)}{hint}", BUG_OR_FAILURE, verbose)
-
-
-def parse(words: Sequence[str]) -> Request:
-    """The request that the words ask for; warns on stderr of parameters that its version ignores. Raises UserError."""
-    given = read_flags(words, advice=ADVICE)
-    request = make_request(given)
-    ignored = ignored_parameters(request.model)
-    for name in given:
-        if name in ignored:
-            sys.stderr.write(f"warning: {request.version} ignores {name}: {ignored[name]}\n")
-    return request
-
-
-def help_text() -> str:
-    """Every parameter with its explanation, range and default, in plain text at most 100 columns wide."""
-    sections = [
-        "Makes a video from an image: a photo comes to life (svd), or a camera circles an object (sv3d).",
-        "usage: python sample.py [--NAME VALUE] ...",
-        "What to make, from what, with what:",
-        *(_explain(name, declared, Request) for name, declared in parameters_of(Request).items()),
-        "How the clip is made:",
-        *(_explain(name, declared, SamplingParameters) for name, declared in parameters_of(SamplingParameters).items()),
-        "Versions, and where on huggingface.co their weights are:",
-        "\n".join([VERSION_ROW.format("", "frames", "steps", "size", "weights"), *map(_describe, RELEASES)]),
-        "Examples:",
-        "  python sample.py --input_path photo.jpg --version svd_tiny\n"
-        "  python sample.py --input_path photo.jpg --motion_bucket_id 180 --seed 7\n"
-        "  python sample.py --input_path object.png --version sv3d_p --elevations_deg [10,15,20,15,10,5,0]",
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _explain(name: str, declared: Parameter, owner: type) -> str:
-    """One parameter's lines: its name and kind, and beside them its explanation, what is allowed, and its default."""
-    default = declared.default_text or str(getattr(owner, name))
-    allowed = "" if declared.kind is PATH else f" Allowed: {declared.allowed}."
-    sentences = f"{declared.explanation}{allowed} Default: {default}."
-    beside = textwrap.indent(textwrap.fill(sentences, HELP_WIDTH - NAME_WIDTH), " " * NAME_WIDTH)
-    flag = f"  --{name} {declared.kind.label}"
-    return flag.ljust(NAME_WIDTH) + beside[NAME_WIDTH:]
-
-
-def _describe(version: str) -> str:
-    config, release = load_config(version), RELEASES[version]
-    size, weights = f"{config.width}x{config.height}", release.repository or "in the box"
-    return VERSION_ROW.format(version, config.num_frames, config.num_steps, size, weights)
-
-
-def _values(request: Request) -> str:
-    everything = vars(request) | vars(request.sampling) | {"fps": request.fps_of(request.sampling)}
-    return "".join(f"{name}: {everything[name]}\n" for name in PARAMETERS)
-
-
-def _tell(line: str, exit_code: int, verbose: bool) -> int:
+        line = f"error: {in_one_line(error)}" + ("" if foreseen else " (--verbose shows where)")
+        exit_code = FAILED
     if verbose:
         traceback.print_exc()
-    sys.stderr.write(line + "\n")
+    return _say(line, exit_code)
+
+
+def run_one_of(
+    commands: Mapping[str, tuple[Command[Any], Callable[[Any], int | None]]], words: Sequence[str] | None = None
+) -> int:
+    """The same for a command of several actions, of which the first word names one."""
+    words = sys.argv[1:] if words is None else words
+    help_texts = (command.help_text() for command, _ in commands.values())
+    if not words or words[0] not in commands:
+        if _asked_to_print(words or ["--help"], lambda: "\n".join(help_texts)):
+            return DONE
+        usages = ", or ".join(command.usage for command, _ in commands.values())
+        return _say(f"error: there is no action {words[0]!r}: write {usages}", BAD_REQUEST)
+    command, work = commands[words[0]]
+    return run(command, work, words[1:])
+
+
+def read_flags(words: Sequence[str], command: Command[Any]) -> dict[str, str]:
+    """The text of each flag by its name; words before any flag are those of the command's leading parameters.
+
+    Raises UserError for a flag given twice and for a word that belongs to no flag.
+    """
+    import fire
+    from fire.decorators import SetParseFn
+
+    first_flag = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+    most = min(first_flag, len(command.leading))
+
+    @SetParseFn(str)  # no guessing of types: "1e3" stays a folder's name where a folder is asked for
+    def collect(*plain: str, **flags: str) -> dict[str, str]:
+        if len(plain) > most:
+            _refuse(plain[most], command)
+        first = dict(zip(command.leading, plain, strict=False))
+        for name in first.keys() & flags.keys():
+            raise UserError(f"{name} is given twice, as {first[name]!r} and {flags[name]!r}: omit one of them")
+        return first | flags
+
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    if repeated := next((name for name in dict.fromkeys(names) if name and names.count(name) > 1), None):
+        raise UserError(f"{repeated} is given {names.count(repeated)} times: give it once")
+    for word in words:
+        if word in ("-", "--") or word.startswith("--="):  # Fire's own language; a flag without a name
+            _refuse(word, command)
+    return cast(dict[str, str], fire.Fire(collect, command=list(words), name="", serialize=_print_nothing))
+
+
+def _asked_to_print(words: Sequence[str], help_text: Callable[[], str]) -> bool:
+    """Print the help or the version where the words ask for it; whether they do."""
+    if "-h" in words or "--help" in words:
+        print_safely(help_text(), sys.stdout)
+    elif list(words) in (["-V"], ["--version"]):
+        print_safely(f"sgm {__version__}", sys.stdout)
+    else:
+        return False
+    return True
+
+
+def _explain(name: str, declared: Parameter, default: Any) -> str:
+    """One parameter's lines: its name and kind, and beside them its explanation, what is allowed, and its default."""
+    allowed = "" if declared.kind in (PATH, TRUTH) else f" Allowed: {declared.allowed}."
+    sentences = f"{declared.explanation}{allowed} Default: {declared.default_text or default}."
+    beside = textwrap.indent(textwrap.fill(sentences, HELP_WIDTH - NAME_WIDTH), " " * NAME_WIDTH)
+    flag = f"  --{name} {declared.kind.label}"
+    return f"{flag}\n{beside}" if len(flag) >= NAME_WIDTH else flag.ljust(NAME_WIDTH) + beside[NAME_WIDTH:]
+
+
+def _say(line: str, exit_code: int) -> int:
+    print_safely(line, sys.stderr)
     return exit_code
+
+
+def _refuse(word: str, command: Command[Any]) -> NoReturn:
+    example = f", as in {command.example}" if command.example else ""
+    raise UserError(f"{word!r} belongs to no parameter: write --NAME VALUE{example}")
+
+
+def _print_nothing(_: Any) -> None:
+    """What Fire prints of the flags."""

@@ -10,23 +10,28 @@ import dataclasses
 import math
 import operator
 import re
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, did_you_mean, shortened
 
 FLAG_WITHOUT_VALUE = "True"  # what Fire makes of a flag that no value follows
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value: `read` returns it or raises ValueError or TypeError; errors say `noun`, help says `label`."""
+    """A kind of value: `read` returns it or raises ValueError or TypeError; errors say `noun`, help says `label`.
+
+    example: what errors say after the noun and the range.
+    """
 
     read: Callable[[Any], Any]
     noun: str
     label: str
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ class Parameter:
         """What may be given, in words: `a whole number from 0 to 255`."""
         if self.choices:
             return f"{'some' if self.kind is NAMES else 'one'} of {', '.join(self.choices)}"
-        if self.low is None or self.high is None:
-            return self.kind.noun
-        return f"{self.kind.noun} from {self.low} to {self.high}"
+        span = "" if self.low is None or self.high is None else f" from {self.low} to {self.high}"
+        return self.kind.noun + span + self.kind.example
 
     def read(self, name: str, value: object) -> Any:
         """The value converted and checked. Raises UserError naming the parameter, the value and what is allowed."""
@@ -60,14 +64,17 @@ class Parameter:
         try:
             converted = self.kind.read(value)
         except (ValueError, TypeError, LookupError, OverflowError):
-            raise UserError(f"{name} can't be {value!r}: give {self.allowed}") from None
+            raise self._refusal(name, value) from None
         items = converted if isinstance(converted, tuple) else (converted,)
         for item in items:
             if self.choices and item not in self.choices:
-                raise UserError(f"{name} can't be {value!r}{did_you_mean(item, self.choices)}: give {self.allowed}")
+                raise self._refusal(name, value, did_you_mean(item, self.choices))
         if self.low is not None and self.high is not None and not all(self.low <= x <= self.high for x in items):
-            raise UserError(f"{name} can't be {value!r}: give {self.allowed}")
+            raise self._refusal(name, value)
         return converted
+
+    def _refusal(self, name: str, value: object, hint: str = "") -> UserError:
+        return UserError(f"{name} can't be {shortened(repr(value))}{hint}: give {self.allowed}")
 
 
 def parameter(default: Any, kind: Kind, explanation: str, **more: Any) -> Any:
@@ -98,6 +105,13 @@ def _read_whole(value: Any) -> int:
     return int(value) if isinstance(value, str) else operator.index(value)
 
 
+def _read_seed(value: Any) -> int:
+    """A whole number; `random` and -1 stand for one drawn now."""
+    if value == "random" or str(value) == "-1":
+        return secrets.randbelow(2**31)
+    return _read_whole(value)
+
+
 def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not math.isfinite(number := float(value)):
         raise ValueError
@@ -121,7 +135,7 @@ def _read_names(value: Any) -> tuple[str, ...]:
 
 
 def _read_path(value: Any) -> Path:
-    if not str(value) or "\0" in str(value):
+    if not str(value) or "\0" in str(value) or re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
         raise ValueError
     try:
         return Path(value).expanduser()
@@ -153,17 +167,19 @@ def _read_interval(value: Any) -> tuple[float, ...]:
 
 
 def _read_device(value: Any) -> str:
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", value):
+    name = str(value).lower()
+    if not re.fullmatch(r"(cpu|mps)(:0)?|cuda(:\d{1,3})?", name):
         raise ValueError
-    return str(value)
+    return name if name.startswith("cuda") else name.removesuffix(":0")
 
 
 WHOLE = Kind(_read_whole, "a whole number", "N")
+SEED = Kind(_read_seed, "random, or a whole number", "N|random")
 NUMBER = Kind(_read_number, "a number", "X")
 TRUTH = Kind(_read_truth, "true or false", "true|false")
 NAME = Kind(_read_name, "a name", "NAME")
 NAMES = Kind(_read_names, "names with commas between", "NAME,NAME")
-PATH = Kind(_read_path, "a path", "PATH")
-INTERVAL = Kind(_read_interval, "two numbers, the lower one first, such as [0.1,100]", "LOW,HIGH")
-ANGLES = Kind(_read_numbers, "one number, or a list such as [10,20,10], of degrees", "DEGREES")
+PATH = Kind(_read_path, "the path of a local file or folder", "PATH")
+INTERVAL = Kind(_read_interval, "two numbers", "LOW,HIGH", ", the lower one first, such as [0.1,100]")
+ANGLES = Kind(_read_numbers, "a number of degrees", "DEGREES", ", or a list such as [10,20,10]")
 DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")

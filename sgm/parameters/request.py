@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RELEASES, ModelConfig, load_config
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, unknown_parameter
 from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
+from .choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
 from .parameter import (
-    DEVICE,
     NAME,
     NUMBER,
     PATH,
@@ -27,9 +27,28 @@ from .parameter import (
     read_fields,
 )
 from .remake import MAY_DIFFER, recorded_parameters
-from .sampling import SamplingParameters
+from .sampling import SamplingParameters, SamplingSettings
 
 MAX_BATCH_SIZE = 64
+ELSEWHERE = {  # what other programs call a parameter
+    "image": "input_path",
+    "image_path": "input_path",
+    "input": "input_path",
+    "i": "input_path",
+    "output": "output_folder",
+    "o": "output_folder",
+    "steps": "num_steps",
+    "num_inference_steps": "num_steps",
+    "frames": "num_frames",
+    "model": "version",
+    "resolution": "width and height",
+    "size": "width and height",
+    "noise_aug_strength": "cond_aug",
+    "decode_chunk_size": "decoding_t",
+}
+HINTS = {name: f"did you mean {ours}?" for name, ours in ELSEWHERE.items()} | {
+    "prompt": "these models take no text; motion_bucket_id says how much moves"
+}
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:
@@ -57,17 +76,16 @@ PROJECT_FOLDER = Path(__file__).resolve().parent.parent.parent
 class Request:
     """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
 
-    After construction `input_path`, `output_folder` and `sampling` are resolved for the version; `asked` is the
-    sampling as it was given. Raises UserError for anything that is wrong with the values; whether the files exist is
-    for their readers to say.
+    After construction `input_path` and `output_folder` are resolved for the version; `settings` is `sampling` resolved.
+    Raises UserError for anything that is wrong with the values; whether the files exist is for their readers to say.
     """
 
     input_path: Path = parameter(
         None,
         PATH,
-        "An image; or many, where a rerun makes only what is missing: a folder (every jpg, jpeg, png, webp, bmp and"
-        " tiff in it), a pattern in quotes such as 'shots/*.png', a .txt file with a path a line, or a .jsonl file with"
-        " an object a line: input_path and, where wanted, output_name, fps and any parameter of how the clip is made."
+        "An image, or a video, whose first frame counts; or many, of which a rerun makes only what is missing: a folder"
+        " with images, a pattern in quotes such as 'shots/*.png', a .txt file with a path a line, or a .jsonl file with"
+        " an object a line: input_path and, optionally, output_name and any parameter of how the clip is made."
         " Relative paths in a file are relative to the file's folder.",
         default_text="assets/test_image.png; assets/object.png for sv3d",
     )
@@ -81,13 +99,13 @@ class Request:
         "svd_xt",
         NAME,
         "Which model to use. The svd versions set a photo in motion, the sv3d versions turn around an object;"
-        " the tiny ones are in the box and run anywhere.",
+        " the tiny ones come with the program and run anywhere.",
         choices=tuple(RELEASES),
     )
     output_folder: Path = parameter(
         None,
         PATH,
-        "Where the clips go: NAME.mp4, its frames as NAME/0000.jpg ..., and NAME.json, which tells how it was made."
+        "Where the clips go: NAME.mp4, its frames as NAME/0000.jpg ..., and NAME.json, the record of how it was made."
         " Nothing is ever overwritten.",
         default_text="outputs/VERSION in the current folder",
     )
@@ -104,37 +122,16 @@ class Request:
         low=1,
         high=100,
     )
-    fps: float | None = parameter(
-        None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
-    )
-    device: str | None = parameter(
-        None,
-        DEVICE,
-        "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu).",
-        default_text="cuda where there is one, else mps or cpu",
-    )
-    precision: str | None = parameter(
-        None,
-        NAME,
-        "The kind of number the UNet and the image tower compute with: in fp16 and bf16 these two need half the"
-        " memory of fp32. Decoding, which needs the most, is always in fp32.",
-        choices=("fp16", "bf16", "fp32"),
-        default_text="what suits the device",
-    )
-    fp8: str = parameter(
-        "off",
-        NAME,
-        "Keep the UNet's weights in 8 bits (weights), which takes half of fp16's memory; or multiply in 8 bits, too"
-        " (linears), on graphics cards that can. The clip differs a little.",
-        choices=("off", "weights", "linears"),
-    )
+    device: str | None = device_parameter()
+    precision: str | None = precision_parameter()
+    fp8: str = fp8_parameter()
     memory: str = parameter(
         "auto",
         NAME,
         "How much memory to use, for the same clip: high is the quickest; low does more things one after another, and"
         " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
         " room for.",
-        choices=("auto", "high", "low", "lowest"),
+        choices=("auto", *MEMORY_MODES),
     )
     batch_size: int | str = parameter(
         1,
@@ -142,12 +139,7 @@ class Request:
         "How many images of a batch, of one size and number of frames, go through the network at once: quicker on a"
         " graphics card that has room, and the same clips to rounding. auto takes as many as there is room for.",
     )
-    compile: bool = parameter(
-        False,
-        TRUTH,
-        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
-        default_text="no",
-    )
+    compile: bool = compile_parameter()
     engine: str = parameter(
         "local",
         NAME,
@@ -159,7 +151,7 @@ class Request:
         None,
         NAME,
         "The cluster to use, from one of its machines: HOST:PORT of its head, or auto for the one that runs here.",
-        default_text="a cluster of this machine alone, for the time of the run",
+        default_text="a cluster of this machine alone, for the duration of the run",
     )
     gpus_per_worker: float | None = parameter(
         None,
@@ -181,7 +173,7 @@ class Request:
         None,
         PATH,
         "The model's weights: a .safetensors file, a folder of diffusers' layout, or OWNER/NAME[@REVISION] of"
-        " huggingface.co, which is looked for in its cache.",
+        " huggingface.co, of which what is in the cache is used.",
         default_text="checkpoints/VERSION.safetensors of the project, else the version's own repository",
     )
     download: bool = parameter(
@@ -208,7 +200,7 @@ class Request:
         False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
     )
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
-    asked: SamplingParameters = field(init=False, repr=False)
+    settings: SamplingSettings = field(init=False, repr=False)
     model: ModelConfig = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -224,19 +216,14 @@ class Request:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "model", model)
-        object.__setattr__(self, "asked", self.sampling)
-        object.__setattr__(self, "sampling", self.sampling.resolved_for(model))
-
-    def fps_of(self, sampling: SamplingParameters) -> float:
-        """Frames a second that a clip's video plays at: what was asked for, or else what the clip is made for."""
-        return float(sampling.fps_id) if self.fps is None else self.fps
+        object.__setattr__(self, "settings", self.sampling.resolved_for(model))
 
 
 def _check_engine(request: Request) -> None:
     if request.engine != "ray":
         for name in ("ray_address", "gpus_per_worker", "cpus_per_worker"):
             if getattr(request, name) is not None:
-                raise UserError(f"{name} is for --engine ray: add that, or leave {name} away")
+                raise UserError(f"{name} is for --engine ray: add that, or omit {name}")
 
 
 def make_request(given: Mapping[str, Any]) -> Request:
@@ -247,8 +234,7 @@ def make_request(given: Mapping[str, Any]) -> Request:
     of_sampling, of_request = parameters_of(SamplingParameters), parameters_of(Request)
     for name in given:
         if name not in of_sampling and name not in of_request:
-            hint = did_you_mean(name, [*of_request, *of_sampling])
-            raise UserError(f"there is no parameter {name!r}{hint}; --help lists them all")
+            raise unknown_parameter(name, [*of_request, *of_sampling], hints=HINTS)
     if given.get("from_record") is not None:
         given = _with_record(given)
     sampling = SamplingParameters(**{name: value for name, value in given.items() if name in of_sampling})
@@ -259,7 +245,7 @@ def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in (*MAY_DIFFER, "from_record"):
             raise UserError(
-                f"{name} can't be given beside from_record, which makes the same clip again: leave one of the two away"
+                f"{name} can't be given beside from_record, which makes the same clip again: omit one of the two"
             )
     path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
     recorded = recorded_parameters(path)

@@ -1,23 +1,28 @@
-"""How one image becomes a clip: the keywords of a `Pipeline`, checked before anything heavy is imported.
+"""How one image becomes a clip: what may be asked for, checked before anything heavy is imported, and the settings.
 
-The fields explain themselves: from these declarations come the checks, the error messages and `--help`.
+The fields of `SamplingParameters` explain themselves: from their declarations come the checks, the error messages and
+`--help`. Resolved for a version they become `SamplingSettings`, in which nothing is left to decide.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..config import ModelConfig
 from ..errors import UserError
 from ..inputs.image import MAX_OUTPUT_SIDE, fit_size
-from ..inputs.orbit import make_orbit
-from .parameter import ANGLES, INTERVAL, NAME, NUMBER, WHOLE, parameter, read_fields
+from ..inputs.orbit import DEFAULT_ELEVATION_DEG, Orbit, make_orbit
+from .choices import SAMPLERS, SCHEDULES
+from .parameter import ANGLES, INTERVAL, NAME, NUMBER, SEED, WHOLE, parameter, read_fields
 from .presets import PRESETS
+
+ALL_NOISE_LEVELS = (0.0, 1000.0)  # wider than any schedule
 
 
 @dataclass(frozen=True)
 class SamplingParameters:
-    """How one image becomes a clip. None stands for what the version itself prescribes; `resolved_for` fills it in.
+    """How one image becomes a clip, as asked for. None stands for what the version prescribes (see `resolved_for`).
 
     Raises UserError for a value of the wrong kind or out of its range.
     """
@@ -50,7 +55,7 @@ class SamplingParameters:
         NAME,
         "Which noise levels the steps visit: karras (the released sampler's), or ays (Align Your Steps), better for"
         " about 15 steps or fewer.",
-        choices=("karras", "ays"),
+        choices=SCHEDULES,
         default_text="the preset's: karras in exact",
     )
     sampler: str | None = parameter(
@@ -58,14 +63,14 @@ class SamplingParameters:
         NAME,
         "How a step is taken: euler (the released sampler), heun (finer, two calls of the network a step) or dpmpp_2m"
         " (finer for one call).",
-        choices=("euler", "heun", "dpmpp_2m"),
+        choices=SAMPLERS,
         default_text="the preset's: euler in exact",
     )
     guidance_interval: tuple[float, float] | None = parameter(
         None,
         INTERVAL,
-        "The lowest and the highest noise level (0 to 700) at which guidance is computed: a step outside takes half"
-        " the time.",
+        "The lowest and the highest noise level at which guidance is computed; a step outside takes half the time."
+        " The released schedules go from 700 down to 0.",
         low=0,
         high=1000,
         default_text="all",
@@ -73,8 +78,8 @@ class SamplingParameters:
     cache_interval: int | None = parameter(
         None,
         WHOLE,
-        "Compute the network's deep layers at every so-manieth step only, and keep what they gave for those between:"
-        " quicker, and further from the exact clip.",
+        "Compute the network's deep layers only at every N-th step and reuse their result in between: quicker, and"
+        " further from the exact clip.",
         low=1,
         high=100,
         default_text="the preset's: 1, each step, in exact",
@@ -83,9 +88,12 @@ class SamplingParameters:
         6,
         WHOLE,
         "The frame rate that the motion is made for: low values move further from frame to frame, high ones less."
-        " The video plays at this rate too, unless --fps says otherwise.",
+        " The video plays at this rate too, unless fps says otherwise.",
         low=1,
         high=60,
+    )
+    fps: float | None = parameter(
+        None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
     )
     motion_bucket_id: int = parameter(127, WHOLE, "How much moves: 0 is nearly still, 255 the most.", low=0, high=255)
     cond_aug: float | None = parameter(
@@ -98,8 +106,9 @@ class SamplingParameters:
     )
     seed: int = parameter(
         23,
-        WHOLE,
-        "The number that the random noise grows from: the same seed makes the same clip again, another one another.",
+        SEED,
+        "The number that the random noise grows from: the same seed makes the same clip again, another seed another"
+        " clip. random (or -1) takes a new one, which the record keeps.",
         low=0,
         high=2**63 - 1,
     )
@@ -118,7 +127,7 @@ class SamplingParameters:
         choices=("chunked", "seamless"),
     )
     elevations_deg: float | tuple[float, ...] = parameter(
-        10.0,
+        DEFAULT_ELEVATION_DEG,
         ANGLES,
         "How high the camera stands: one angle for the whole orbit, one a frame, or a few key angles that the frames"
         " between are interpolated from. 0 looks from the side, 90 from straight above (sv3d_p and sv3d_tiny only).",
@@ -162,36 +171,93 @@ class SamplingParameters:
         if isinstance(self.azimuths_deg, float):
             object.__setattr__(self, "azimuths_deg", (self.azimuths_deg,))
 
-    def resolved_for(self, config: ModelConfig) -> SamplingParameters:
-        """The same with what the version prescribes filled in, and checked against the version.
+    def resolved_for(self, config: ModelConfig) -> SamplingSettings:
+        """The same with everything decided that the version and the other parameters decide.
 
-        Width and height stay None where the version takes whole pictures, whose shape they follow. Raises UserError for
-        more angles than frames, and for sizes that the version can't make.
+        Raises UserError for more angles than frames, and for sizes that the version can't make.
         """
-        trained_size = (config.width, config.height)
-        sides = (self.width or config.width, self.height or config.height)
-        fit_size(trained_size, trained_size, config.size_multiple, *sides)
         preset = PRESETS[self.preset]
-        resolved = replace(
-            self,
-            num_frames=self.num_frames or config.num_frames,
+        num_frames = self.num_frames or config.num_frames
+        takes_angles = config.takes_angles
+        return SamplingSettings(
+            num_frames=num_frames,
             num_steps=self.num_steps or preset.num_steps(config.num_steps),
+            preset=self.preset,
             schedule=self.schedule or preset.schedule,
             sampler=self.sampler or preset.sampler,
+            guidance_interval=self.guidance_interval or ALL_NOISE_LEVELS,
             cache_interval=self.cache_interval or preset.cache_interval,
+            fps_id=self.fps_id,
+            fps=self.fps or float(self.fps_id),
+            motion_bucket_id=self.motion_bucket_id,
             cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
+            seed=self.seed,
+            decoding_t=self.decoding_t,
+            decode=self.decode,
+            orbit=make_orbit(num_frames, self.elevations_deg, self.azimuths_deg) if takes_angles else None,
+            framing=self._framing_for(config),
         )
+
+    def _framing_for(self, config: ModelConfig) -> Framing:
+        width, height = self.width, self.height
+        trained_size = (config.width, config.height)
+        fit_size(trained_size, trained_size, config.size_multiple, width or config.width, height or config.height)
         if config.input == "object":
-            if self.width and self.height and self.width != self.height:
+            if width and height and width != height:
                 raise UserError(
-                    f"{config.version} makes square videos, not {self.width}x{self.height}: give width or height alone"
+                    f"{config.version} makes square videos, not {width}x{height}: give width or height alone"
                 )
-            side = self.width or self.height or config.width
-            resolved = replace(resolved, width=side, height=side)
-        if config.takes_angles:
-            assert resolved.num_frames is not None
-            make_orbit(resolved.num_frames, resolved.elevations_deg, resolved.azimuths_deg)
-        return resolved
+            width = height = width or height or config.width
+        return Framing(width, height, self.image_frame_ratio)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How an image is fitted to the frame: a side of None follows the image's shape, a ratio of None keeps its scale.
+
+    width, height: of the frame in pixels. image_frame_ratio: share of the frame that an object fills.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    image_frame_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How one clip is made, everything decided; the fields are explained at `SamplingParameters`.
+
+    guidance_interval: the lowest and the highest noise level with guidance. fps: frames a second that the video plays
+    at. orbit: the camera of each frame; None where the version takes no angles.
+    """
+
+    num_frames: int
+    num_steps: int
+    preset: str
+    schedule: str
+    sampler: str
+    guidance_interval: tuple[float, float]
+    cache_interval: int
+    fps_id: int
+    fps: float
+    motion_bucket_id: int
+    cond_aug: float
+    seed: int
+    decoding_t: int
+    decode: str
+    orbit: Orbit | None
+    framing: Framing
+
+    def as_parameters(self, size: tuple[int, int] | None = None) -> dict[str, Any]:
+        """The settings as fields of `SamplingParameters` that resolve to them again, for JSON.
+
+        size: (width, height) of the frame, where the image has decided it.
+        """
+        values = asdict(self)
+        orbit, framing = values.pop("orbit"), values.pop("framing")
+        if size is not None:
+            framing["width"], framing["height"] = size
+        return values | framing | (orbit or {})
 
 
 def ignored_parameters(config: ModelConfig) -> dict[str, str]:

@@ -17,8 +17,9 @@ from ..config import load_config
 from ..errors import UserError
 from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
-from ..parameters.flags import help_of, read_request, run_command
-from ..parameters.parameter import DEVICE, PATH, WHOLE, parameter, read_fields
+from ..parameters.choices import device_parameter
+from ..parameters.command_line import Command, run
+from ..parameters.parameter import PATH, WHOLE, parameter, read_fields
 from ..runtime.devices import choose_device
 from ..storage.hashing import file_sha256
 from ..storage.whole_file import write_whole
@@ -32,7 +33,6 @@ from .loop import Objective, Trainer
 from .report import save_loss_plot, save_sheet
 from .state import load_state, save_state
 
-USAGE = "python -m sgm.training CONFIG_FILE [--NAME VALUE] ..."
 OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objective]] = {
     "decoder": DecoderObjective,
     "temporal_decoder": DecoderObjective,
@@ -53,9 +53,7 @@ class TrainingRequest:
         "Where states, weights, the loss plot and the sheets go. A state there is gone on from.",
         default_text="outputs/training/CONFIG_FILE's name",
     )
-    device: str | None = parameter(
-        None, DEVICE, "What to compute on.", default_text="cuda where there is one, else mps or cpu"
-    )
+    device: str | None = device_parameter()
     steps: int | None = parameter(
         None, WHOLE, "The number of the last step.", low=1, high=10**9, default_text="the configuration's"
     )
@@ -140,14 +138,18 @@ def save_weights(model: VideoModel, path: Path) -> None:
     write_whole(path, lambda aside: save_file(tensors, aside))
 
 
+COMMAND = Command[TrainingRequest](
+    usage="python -m sgm.training CONFIG_FILE",
+    purpose="Trains one part of a small model.",
+    kinds=(TrainingRequest,),
+    leading=("config_file",),
+    example="--steps 300",
+)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code of `run_command`."""
-    advice = "write --NAME VALUE, as in --steps 300"
-    return run_command(
-        words,
-        help_of(TrainingRequest, "Trains one part of a small model.", USAGE),
-        lambda words: train(read_request(TrainingRequest, words, "config_file", advice=advice)),
-    )
+    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    return run(COMMAND, train, words)
 
 
 if __name__ == "__main__":

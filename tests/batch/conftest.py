@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sample import sample
-from sgm.parameters.command_line import run
+from sgm.parameters.sample_command import run
 
 PROJECT = Path(__file__).parents[2]
 SMALL = ["--version", "svd_tiny", "--num_frames", "2", "--num_steps", "1", "--width", "32", "--height", "32"]

@@ -6,6 +6,7 @@ import pytest
 
 from sgm.batch.items import is_single, plan_items
 from sgm.errors import UserError
+from sgm.inputs.orbit import make_orbit
 from sgm.parameters.request import make_request
 
 
@@ -24,8 +25,8 @@ def test_one_image_is_no_batch(images, out):
     request = make_request({"input_path": images / "a.png", "version": "svd_tiny", "output_folder": out})
     assert is_single(request)
     (item,) = plan_items(request, print)
-    assert (item.image_path, item.name, item.fps, item.line) == (images / "a.png", "a", 6.0, None)
-    assert item.sampling == request.sampling
+    assert (item.image_path, item.name, item.settings.fps, item.line) == (images / "a.png", "a", 6.0, None)
+    assert item.settings == request.settings
 
 
 def test_a_folder_gives_its_images_in_order(images, out, make_image):
@@ -59,19 +60,19 @@ def test_a_line_sets_what_it_likes(images, out):
         {"input_path": "c.png", "cond_aug": None, "num_frames": "3"},
     )
     first, second, third, fourth = plan(path, out, seed=5, num_frames=2, width=32, height=32)
-    assert (first.sampling.seed, first.sampling.num_frames, first.fps) == (5, 2, 6.0)
-    assert (second.name, second.sampling.seed, second.sampling.motion_bucket_id) == ("strong/b", 7, 200)
-    assert (second.fps, second.sampling.width, second.sampling.height) == (12.5, 32, 32)
-    assert (third.sampling.fps_id, third.fps) == (9, 9.0), "videos play at fps_id where nothing else is said"
-    assert (third.sampling.width, third.sampling.height) == (64, 32)
-    assert (fourth.sampling.cond_aug, fourth.sampling.num_frames, fourth.name) == (0.02, 3, "c")
-    assert [item.fps for item in plan(path, out, fps=24)] == [24.0, 12.5, 24.0, 24.0]
+    assert (first.settings.seed, first.settings.num_frames, first.settings.fps) == (5, 2, 6.0)
+    assert (second.name, second.settings.seed, second.settings.motion_bucket_id) == ("strong/b", 7, 200)
+    assert (second.settings.fps, second.settings.framing.width, second.settings.framing.height) == (12.5, 32, 32)
+    assert (third.settings.fps_id, third.settings.fps) == (9, 9.0), "videos play at fps_id where nothing else is said"
+    assert (third.settings.framing.width, third.settings.framing.height) == (64, 32)
+    assert (fourth.settings.cond_aug, fourth.settings.num_frames, fourth.name) == (0.02, 3, "c")
+    assert [item.settings.fps for item in plan(path, out, fps=24)] == [24.0, 12.5, 24.0, 24.0]
 
 
 def test_videos_play_at_the_rate_asked_for_whatever_a_line_says_of_motion(images, out):
     path = write_lines(images / "list.jsonl", {"input_path": "a.png", "fps_id": 12}, {"input_path": "b.png"})
-    assert [item.fps for item in plan(path, out, fps=6)] == [6.0, 6.0]
-    assert [item.fps for item in plan(path, out)] == [12.0, 6.0]
+    assert [item.settings.fps for item in plan(path, out, fps=6)] == [6.0, 6.0]
+    assert [item.settings.fps for item in plan(path, out)] == [12.0, 6.0]
 
 
 def test_a_name_too_long_for_a_clips_files_is_cut(images, out, make_image):
@@ -88,9 +89,9 @@ def test_lines_of_orbits_are_resolved_for_the_version(images, out):
         {"input_path": "a.png", "elevations_deg": -5, "azimuths_deg": [0, 90, 180]},
     )
     first, second = plan(path, out, version="sv3d_tiny", num_frames=4)
-    assert first.sampling.elevations_deg == (10.0, 20.0)
-    assert (first.sampling.width, first.sampling.height) == (32, 32)
-    assert (second.sampling.elevations_deg, second.sampling.azimuths_deg) == (-5.0, (0.0, 90.0, 180.0))
+    assert first.settings.orbit == make_orbit(4, (10.0, 20.0))
+    assert (first.settings.framing.width, first.settings.framing.height) == (32, 32)
+    assert second.settings.orbit == make_orbit(4, -5.0, (0.0, 90.0, 180.0))
 
 
 def test_what_the_version_ignores_is_said_once_with_its_lines(images, out):
@@ -98,7 +99,7 @@ def test_what_the_version_ignores_is_said_once_with_its_lines(images, out):
     said = []
     plan(write_lines(images / "list.jsonl", *lines), out, said)
     assert said == [
-        "warning: svd_tiny ignores elevations_deg (of line 2, 3): only sv3d_p and sv3d_tiny take camera angles"
+        "warning: svd_tiny ignores elevations_deg (of line 1, 2, 3): only sv3d_p and sv3d_tiny take camera angles"
     ]
 
 

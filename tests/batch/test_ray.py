@@ -20,7 +20,7 @@ from sgm.batch.resume import claim_key
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.errors import UserError
 from sgm.outputs.publishing import workplace
-from sgm.parameters.command_line import parse
+from sgm.parameters.sample_command import SAMPLE
 
 WORDS = ["--engine", "ray", "--cpus_per_worker", "1"]
 MANY = 8
@@ -123,7 +123,7 @@ def local_frames(out, start, tmp_path):
 
 def key_of(number: int, many: Path, out: Path) -> str:
     """By what a run of the list claims the clip of NUMBER.png."""
-    request = parse(["--input_path", str(many), "--output_folder", str(out), *SMALL])
+    request = SAMPLE.read(["--input_path", str(many), "--output_folder", str(out), *SMALL])
     return claim_key(plan_items(request, warn=print)[number], request, find_checkpoint("svd_tiny"))
 
 
@@ -186,7 +186,7 @@ def test_what_does_not_go_with_an_engine_is_told(images, out, run_here, capsys):
     assert "gpus_per_worker is for --engine ray" in capsys.readouterr().err
     assert run_here(images / "a.png", "--engine", "ray") == 2
     assert "engine ray is for batches" in capsys.readouterr().err
-    request = parse(["--input_path", str(images), "--version", "svd_tiny", *WORDS, "--device", "cuda:1"])
+    request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", *WORDS, "--device", "cuda:1"])
     with pytest.raises(UserError, match="device cuda:1 is one machine's card"):
         ray_engine.prepared_for_ray(request)
     assert not out.exists()
@@ -215,7 +215,7 @@ def nodes(*machines: dict[str, float]) -> list[dict]:
 )
 def test_a_cluster_has_as_many_workers_as_it_has_room_for(monkeypatch, images, words, machines, planned):
     monkeypatch.setattr("ray.nodes", lambda: nodes(*machines))
-    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
+    request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
     workers = ray_engine._plan_workers(request, 100, left_out={})
     assert (workers.count, workers.cpus, workers.gpus, workers.device) == planned
     assert ray_engine._plan_workers(request, 1, left_out={}).count == 1
@@ -223,7 +223,7 @@ def test_a_cluster_has_as_many_workers_as_it_has_room_for(monkeypatch, images, w
 
 def test_a_cluster_without_the_machines_left_out(monkeypatch, images):
     monkeypatch.setattr("ray.nodes", lambda: nodes(GPU_BOX, GPU_BOX, CPU_BOX))
-    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
+    request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
     reasons = {"node0": UserError("on node0: no driver"), "node1": UserError("on node1: stale")}
     workers = ray_engine._plan_workers(request, 100, {"node0": reasons["node0"]})
     assert (workers.count, workers.device, workers.left_out) == (2, "cuda", ("node0",))
@@ -234,7 +234,7 @@ def test_a_cluster_without_the_machines_left_out(monkeypatch, images):
 @pytest.mark.parametrize("words", ["--cpus_per_worker 17", "--device cuda", "--device cuda --gpus_per_worker 0"])
 def test_a_cluster_without_room_is_told(monkeypatch, images, words):
     monkeypatch.setattr("ray.nodes", lambda: nodes(CPU_BOX))
-    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
+    request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
     with pytest.raises(UserError, match=r"give (other|another)"):
         ray_engine._plan_workers(request, 100, left_out={})
 
@@ -244,7 +244,7 @@ def test_a_worker_keeps_to_its_share_of_a_card(monkeypatch, images, gpus, device
     done = []
     monkeypatch.setattr("sgm.runtime.devices.keep_to_share", done.append)
     monkeypatch.setattr(ray_engine, "load_pipeline", lambda request, *_: done.append(request.device))
-    request = parse(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
+    request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
     worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, gpus, device), attempts=None)
     worker._load()
     assert done == [*shares, device], "before anything is loaded"
@@ -258,7 +258,7 @@ def test_a_worker_whose_card_is_lost_dies_for_another_to_make_its_item(monkeypat
     monkeypatch.setattr(os, "_exit", die)
     monkeypatch.setattr(ray_engine, "is_lost", lambda device: True)
     monkeypatch.setattr(ray_engine, "make_items", lambda pipeline, items, *_: [None] * len(items))
-    request = parse(["--input_path", str(images), "--output_folder", str(out), *SMALL, "--engine", "ray"])
+    request = SAMPLE.read(["--input_path", str(images), "--output_folder", str(out), *SMALL, "--engine", "ray"])
     items, attempts = plan_items(request, warn=print), ray_engine._Attempts()
     calls = {name: SimpleNamespace(remote=getattr(attempts, name)) for name in ("deaths", "begin", "end")}
     worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, 1.0, "cuda"), SimpleNamespace(**calls))

@@ -14,8 +14,8 @@ from sgm.batch.resume import Records, check_unchanged, claim_key
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.parameters.command_line import run
 from sgm.parameters.request import make_request
+from sgm.parameters.sample_command import run
 from tests.small_models import write_config
 
 GIVEN = {"version": "svd_tiny", "num_frames": 2, "num_steps": 1, "height": 32}

@@ -21,6 +21,6 @@ def test_a_narrowed_model_makes_clips_of_finite_numbers(version: str, tmp_path: 
     pipeline = load(version, checkpoint=tmp_path / "w.safetensors", config=tmp_path / "c.yaml", device="cpu")
     side = 64
     parameters = SamplingParameters(num_frames=2, num_steps=2, width=side, height=side).resolved_for(pipeline.config)
-    frames = pipeline.generate(torch.rand(1, 3, side, side) * 2 - 1, parameters, Stages())
+    frames = pipeline.generator.generate(torch.rand(1, 3, side, side) * 2 - 1, parameters, Stages())
     assert frames.shape == (2, 3, side, side)
     assert frames[0].std() > 0.01

@@ -19,7 +19,7 @@ from PIL import Image
 from sample import sample
 from sgm.checkpoint.__main__ import main
 from sgm.checkpoint.converting import convert
-from sgm.parameters.command_line import run
+from sgm.parameters.sample_command import run
 
 PROJECT = Path(__file__).parent.parent.parent
 TINY = PROJECT / "checkpoints" / "svd_tiny.safetensors"

@@ -14,7 +14,7 @@ from PIL import Image
 from sample import sample
 from sgm.checkpoint.converting import convert
 from sgm.generation.pipeline import load
-from sgm.parameters.command_line import run
+from sgm.parameters.sample_command import run
 from tests.checkpoint.hub_server import COMMIT, Hub
 from tests.checkpoint.test_hub import Client
 

@@ -10,7 +10,7 @@ import torch
 
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.evaluation.__main__ import EvaluationRequest, help_text, main, parse
+from sgm.evaluation.__main__ import COMMAND, EvaluationRequest, main
 from sgm.models.video_model import VideoModel
 from sgm.storage.hashing import file_sha256
 from sgm.training.__main__ import save_weights
@@ -81,7 +81,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, told, capsys):
 
 
 def test_words_become_a_request():
-    request = parse(["sv3d_tiny", "--num_objects=5", "--picture", "a.gif"])
+    request = COMMAND.read(["sv3d_tiny", "--num_objects=5", "--picture", "a.gif"])
     assert request == EvaluationRequest("sv3d_tiny", num_objects=5, picture=Path("a.gif"))
     assert request.output == Path("outputs/evaluation/sv3d_tiny.json")
     with pytest.raises(UserError, match="device"):
@@ -90,4 +90,4 @@ def test_words_become_a_request():
 
 def test_help_names_every_parameter():
     for name in EvaluationRequest.__dataclass_fields__:
-        assert f"--{name} " in help_text()
+        assert f"--{name} " in COMMAND.help_text()

@@ -140,11 +140,11 @@ def test_orbit_ends_at_the_input(golden: Golden, pipeline: Pipeline) -> None:
 
 def test_large_frames_are_watermarked(golden: Golden, pipeline: Pipeline) -> None:
     image = subject(golden).resize((256, 256))
-    parameters = SamplingParameters(**QUICK, width=256, height=256)
-    clip = pipeline(image, **vars(parameters))
+    clip = pipeline(image, **QUICK, width=256, height=256)
     config = pipeline.config
-    resolved = parameters.resolved_for(config)
-    plain = pipeline.generate(image_to_tensor(fit(image, config, resolved)), resolved, Stages())
+    settings = SamplingParameters(**QUICK, width=256, height=256).resolved_for(config)
+    picture = fit(image, config, settings.framing)
+    plain = pipeline.generator.generate(image_to_tensor(picture), settings, Stages())
     pixels = (plain * 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
     assert not np.array_equal(clip.frames, pixels)
     assert np.array_equal(clip.frames, embed_watermark(pixels))
@@ -284,9 +284,12 @@ def test_clips_made_together_are_those_made_alone_whatever_their_order(golden: G
     images = [golden["image"], golden["image"].flip(3), golden["image"].roll(7, 2)]
     settings = [{"seed": 1}, {"seed": 2, "cond_aug": 0.3}, {"seed": 3, "motion_bucket_id": 9, "decoding_t": 1}]
     parameters = [SamplingParameters(**arguments(golden) | given).resolved_for(pipeline.config) for given in settings]
-    alone = [pipeline.generate(*given, Stages()) for given in zip(images, parameters, strict=True)]
-    together = pipeline.generate_together(images, parameters, Stages())
-    backwards = pipeline.generate_together(images[::-1], parameters[::-1], Stages())[::-1]
+    generator = pipeline.generator
+    alone = [
+        generator.sample([image], [of_clip], Stages())[0] for image, of_clip in zip(images, parameters, strict=True)
+    ]
+    together = generator.sample(images, parameters, Stages())
+    backwards = generator.sample(images[::-1], parameters[::-1], Stages())[::-1]
     for clip, of_three, of_reversed in zip(alone, together, backwards, strict=True):
         assert relative_error(of_three, clip) < 1e-5
         assert relative_error(of_reversed, clip) < 1e-5
@@ -302,5 +305,5 @@ def test_memory_that_ran_out_for_several_is_the_callers_to_mend(
     monkeypatch.setattr("sgm.generation.frames.sample_latents", fail)
     parameters = SamplingParameters(**arguments(golden)).resolved_for(pipeline.config)
     with pytest.raises(torch.OutOfMemoryError):
-        pipeline.generate_together([golden["image"]] * 2, [parameters] * 2, Stages())
-    assert pipeline.placement.name == "high"
+        pipeline.generator.sample([golden["image"]] * 2, [parameters] * 2, Stages())
+    assert pipeline.generator.placement.name == "high"

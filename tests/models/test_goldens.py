@@ -1,7 +1,5 @@
 """Every tensor that the original computed with small models, module by module and as whole runs, in float32."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,7 +8,7 @@ from sgm.diffusion.guidance import guidance_scales
 from sgm.diffusion.sampler import sample_euler
 from sgm.diffusion.schedule import karras_sigmas
 from sgm.generation.denoiser import Solver, make_denoiser
-from sgm.generation.pipeline import Pipeline
+from sgm.generation.frames import FrameGenerator
 from sgm.inputs.orbit import make_orbit
 from sgm.models.clip import prepare_for_clip
 from sgm.models.conditioner import Conditioning
@@ -82,14 +80,13 @@ def test_first_stage(golden: Golden, model: VideoModel) -> None:
 
 
 def test_whole_run_from_the_image_alone(golden: Golden, model: VideoModel) -> None:
-    no_file = Path("deterministic weights")
     placement = Placement(model, torch.device("cpu"), "high")
-    pipeline = Pipeline(model, placement, Progress(quiet=True), precision="fp32", checkpoint_files=no_file)
+    generator = FrameGenerator(model, placement, Progress(quiet=True))
     angles = {}
     if "elevations_deg" in golden.tensors:
         angles = {"elevations_deg": golden["elevations_deg"].tolist()}
     parameters = SamplingParameters(seed=golden.seed, decoding_t=golden.decoding_t, **angles)
-    frames = pipeline.generate(golden["image"], parameters.resolved_for(golden.config), Stages())
+    frames = generator.generate(golden["image"], parameters.resolved_for(golden.config), Stages())
     assert relative_error(frames, golden["frames"]) < TOLERANCE
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from sample import sample
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.parameters.command_line import help_text, parse, run
 from sgm.parameters.parameter import parameters_of
 from sgm.parameters.request import Request
+from sgm.parameters.sample_command import SAMPLE, run
 from sgm.parameters.sampling import SamplingParameters
 from tests.small_models import deterministic_state
 
@@ -76,17 +76,17 @@ def run_here(*words: str | Path) -> int:
 
 @pytest.mark.parametrize("words", README_EXAMPLES)
 def test_every_documented_example_is_understood(words):
-    request = parse(words)
+    request = SAMPLE.read(words)
     assert request.input_path == Path(words[1])
 
 
 def test_both_ways_to_write_a_flag():
-    request = parse(["--input-path=a.png", "--verbose", "--cond_aug=0.5", "--seed", "7"])
+    request = SAMPLE.read(["--input-path=a.png", "--verbose", "--cond_aug=0.5", "--seed", "7"])
     assert (str(request.input_path), request.verbose) == ("a.png", True)
     assert (request.sampling.cond_aug, request.sampling.seed) == (0.5, 7)
-    assert parse(["--noverbose"]).verbose is False
-    assert parse(["--verbose=false"]).verbose is False
-    assert parse(["--elevations_deg", "-10"]).sampling.elevations_deg == -10.0
+    assert SAMPLE.read(["--noverbose"]).verbose is False
+    assert SAMPLE.read(["--verbose=false"]).verbose is False
+    assert SAMPLE.read(["--elevations_deg", "-10"]).sampling.elevations_deg == -10.0
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,8 @@ def test_both_ways_to_write_a_flag():
         (["--seed", "--verbose"], "seed is given without a value"),
         (["-s", "3"], "no parameter 's'"),
         (["--seed", "1", "--seed=2"], "seed is given 2 times"),
-        (["photo.png"], "'photo.png' belongs to no parameter"),
+        (["photo.png", "other.png"], "'other.png' belongs to no parameter"),
+        (["photo.png", "--input_path", "other.png"], "input_path is given twice"),
         (["--elevations_deg", "[10,", "20]"], "'20]' belongs to no parameter"),
         (["--seed", "3", "-", "run"], "'-' belongs to no parameter"),
         (["--", "--interactive"], "'--' belongs to no parameter"),
@@ -106,7 +107,7 @@ def test_both_ways_to_write_a_flag():
 )
 def test_words_that_make_no_request_are_refused(words, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        parse(words)
+        SAMPLE.read(words)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +122,13 @@ def test_words_that_make_no_request_are_refused(words, message):
     ],
 )
 def test_what_the_version_ignores_is_said_where_it_was_given(words, ignored, capsys):
-    parse(words)
+    SAMPLE.read(words)
     warnings = capsys.readouterr().err.splitlines()
     assert [line.split(":")[1] for line in warnings] == [f" {words[1]} ignores {name}" for name in ignored]
 
 
 def test_help_explains_every_parameter_within_100_columns():
-    text = help_text()
+    text = SAMPLE.help_text()
     assert max(len(line) for line in text.splitlines()) <= 100
     for owner in (Request, SamplingParameters):
         for name, declared in parameters_of(owner).items():
@@ -143,7 +144,7 @@ def test_help_explains_every_parameter_within_100_columns():
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version", "svd", "--help"]])
 def test_help_goes_to_stdout(words, capsys):
     assert run(sample, words) == 0
-    assert capsys.readouterr() == (help_text(), "")
+    assert capsys.readouterr() == (SAMPLE.help_text(), "")
 
 
 @pytest.mark.parametrize(

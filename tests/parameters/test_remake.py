@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from sample import sample
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.parameters.command_line import parse, run
+from sgm.parameters.sample_command import SAMPLE, run
 from tests.small_models import deterministic_state
 
 SETTINGS = [
@@ -56,8 +56,13 @@ def test_a_record_makes_the_same_clip_again(made, tmp_path):
 
 
 def test_a_record_needs_no_other_parameter(made):
-    request = parse(["--from_record", str(made / "out" / "photo.json")])
-    assert (request.version, request.fps, request.device, request.precision) == ("svd_tiny", 7.5, "cpu", "fp32")
+    request = SAMPLE.read(["--from_record", str(made / "out" / "photo.json")])
+    assert (request.version, request.settings.fps, request.device, request.precision) == (
+        "svd_tiny",
+        7.5,
+        "cpu",
+        "fp32",
+    )
     assert (request.input_path, request.checkpoint) == (made / "photo.png", made / "weights.safetensors")
     sampling = request.sampling
     assert (sampling.num_frames, sampling.num_steps, sampling.seed, sampling.cond_aug) == (3, 1, 4, 0.1)
@@ -73,7 +78,7 @@ def test_the_same_kinds_of_files_in_the_same_quality_come_with_it(made, tmp_path
     assert json.loads((tmp_path / "out" / "photo.json").read_text())["output"] == record["output"]
     del record["output"]["formats"], record["output"]["quality"]  # as records were before these could be chosen
     (tmp_path / "older.json").write_text(json.dumps(record))
-    assert parse(["--from_record", str(tmp_path / "older.json")]).formats == ("mp4", "frames")
+    assert SAMPLE.read(["--from_record", str(tmp_path / "older.json")]).formats == ("mp4", "frames")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_the_same_kinds_of_files_in_the_same_quality_come_with_it(made, tmp_path
 )
 def test_nothing_that_changes_the_clip_may_be_given_beside_it(made, flag, value):
     with pytest.raises(UserError, match=f"{flag[2:]} can't be given beside from_record"):
-        parse(["--from_record", str(made / "out" / "photo.json"), flag, value])
+        SAMPLE.read(["--from_record", str(made / "out" / "photo.json"), flag, value])
 
 
 def test_moved_files_are_taken_and_changed_ones_refused(made, tmp_path, capsys):
@@ -111,7 +116,7 @@ def test_an_image_from_memory_must_be_given(made, tmp_path):
     path = tmp_path / "memory.json"
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"came from memory.*--input_path"):
-        parse(["--from_record", str(path)])
+        SAMPLE.read(["--from_record", str(path)])
     words = ["--from_record", path, "--input_path", made / "photo.png", "--output_folder", tmp_path]
     assert run(sample, [str(word) for word in words]) == 0
     assert frames(tmp_path) == frames(made / "out")
@@ -131,8 +136,8 @@ def test_another_kind_of_device_computes_in_what_suits_it(made, tmp_path, device
     record = json.loads((made / "out" / "photo.json").read_text()) | {"device": "cuda", "precision": "fp16"}
     path = tmp_path / "cuda.json"
     path.write_text(json.dumps(record))
-    assert parse(["--from_record", str(path)]).precision == "fp16"
-    assert parse(["--from_record", str(path), "--device", device]).precision == precision
+    assert SAMPLE.read(["--from_record", str(path)]).precision == "fp16"
+    assert SAMPLE.read(["--from_record", str(path), "--device", device]).precision == precision
 
 
 def test_a_record_of_another_program_is_refused(made, tmp_path):
@@ -141,4 +146,4 @@ def test_a_record_of_another_program_is_refused(made, tmp_path):
     path = tmp_path / "strange.json"
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match="parameter 'loudness'"):
-        parse(["--from_record", str(path)])
+        SAMPLE.read(["--from_record", str(path)])

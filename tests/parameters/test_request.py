@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sgm.diffusion.schedule import SCHEDULES
 from sgm.errors import UserError
 from sgm.parameters.parameter import parameters_of
 from sgm.parameters.request import Request, make_request
-from sgm.parameters.sampling import SamplingParameters, ignored_parameters
+from sgm.parameters.sampling import Framing, SamplingParameters, ignored_parameters
 from sgm.runtime.memory import MEMORY_MODES
 
 
@@ -22,11 +23,11 @@ def test_defaults_are_those_of_the_parameter_table():
     assert request.input_path.parts[-2:] == ("assets", "test_image.png")
     assert request.output_folder == Path("outputs/svd_xt")
     assert (request.device, request.verbose) == (None, False)
-    sampling = request.sampling
+    sampling = request.settings
     assert (sampling.num_frames, sampling.num_steps) == (25, 30)
     assert (sampling.fps_id, sampling.motion_bucket_id, sampling.cond_aug, sampling.seed) == (6, 127, 0.02, 23)
-    assert (sampling.decoding_t, sampling.elevations_deg, sampling.azimuths_deg) == (14, 10.0, None)
-    assert sampling.image_frame_ratio is None
+    assert (sampling.decoding_t, sampling.orbit) == (14, None)
+    assert sampling.framing == Framing()
 
 
 @pytest.mark.parametrize(
@@ -34,12 +35,12 @@ def test_defaults_are_those_of_the_parameter_table():
     [("svd", 14, 25, 0.02), ("svd_xt_1_1", 25, 30, 0.02), ("sv3d_u", 21, 50, 1e-5), ("sv3d_p", 21, 50, 1e-5)],
 )
 def test_frames_steps_and_augmentation_default_by_version(version, num_frames, num_steps, cond_aug):
-    sampling = make_request({"version": version}).sampling
+    sampling = make_request({"version": version}).settings
     assert (sampling.num_frames, sampling.num_steps, sampling.cond_aug) == (num_frames, num_steps, cond_aug)
 
 
 def test_what_is_given_outweighs_what_the_version_prescribes():
-    sampling = make_request({"version": "sv3d_p", "num_frames": 5, "num_steps": 2, "cond_aug": 0.1}).sampling
+    sampling = make_request({"version": "sv3d_p", "num_frames": 5, "num_steps": 2, "cond_aug": 0.1}).settings
     assert (sampling.num_frames, sampling.num_steps, sampling.cond_aug) == (5, 2, 0.1)
 
 
@@ -47,8 +48,8 @@ def test_defaults_that_follow_the_version_or_another_parameter():
     request = make_request({"version": "sv3d_u", "fps_id": 9})
     assert request.input_path.name == "object.png"
     assert request.output_folder == Path("outputs/sv3d_u")
-    assert request.fps_of(request.sampling) == 9.0
-    assert make_request({"fps_id": 9, "fps": 24}).fps_of(request.sampling) == 24.0
+    assert request.settings.fps == 9.0
+    assert make_request({"fps_id": 9, "fps": 24}).settings.fps == 24.0
 
 
 def test_the_default_image_is_the_projects_whatever_the_current_folder(tmp_path, monkeypatch):
@@ -150,7 +151,7 @@ def test_values_of_the_wrong_kind_are_refused_by_name(name, value):
 
 
 def test_a_flag_without_its_value_is_refused():
-    with pytest.raises(UserError, match="input_path is given without a value: give a path"):
+    with pytest.raises(UserError, match="input_path is given without a value: give the path of a local file or folder"):
         make_request({"input_path": "True"})
 
 
@@ -180,8 +181,8 @@ def test_a_side_that_the_version_cannot_make_is_refused(name):
 
 
 def test_orbits_are_square():
-    assert make_request({"version": "sv3d_p"}).sampling.width == 576
-    sampling = make_request({"version": "sv3d_p", "height": 64}).sampling
+    assert make_request({"version": "sv3d_p"}).settings.framing.width == 576
+    sampling = make_request({"version": "sv3d_p", "height": 64}).settings.framing
     assert (sampling.width, sampling.height) == (64, 64)
     with pytest.raises(UserError, match="square videos, not 64x128"):
         make_request({"version": "sv3d_p", "width": 64, "height": 128})
@@ -190,13 +191,49 @@ def test_orbits_are_square():
 def test_more_angles_than_frames_are_refused_where_angles_count():
     with pytest.raises(UserError, match="elevations_deg has 3 angles for 2 frames"):
         make_request({"version": "sv3d_p", "num_frames": 2, "elevations_deg": [1, 2, 3]})
-    assert make_request({"version": "svd", "num_frames": 2, "elevations_deg": [1, 2, 3]}).sampling.num_frames == 2
+    assert make_request({"version": "svd", "num_frames": 2, "elevations_deg": [1, 2, 3]}).settings.num_frames == 2
 
 
-def test_resolving_twice_changes_nothing():
+@pytest.mark.parametrize("given", [{}, {"azimuths_deg": [30, 200, 10], "elevations_deg": [5, -5]}, {"preset": "fast"}])
+def test_recorded_settings_resolve_to_themselves(given):
     for version in RELEASES:
-        resolved = SamplingParameters().resolved_for(load_config(version))
-        assert resolved.resolved_for(load_config(version)) == resolved
+        config = load_config(version)
+        settings = SamplingParameters(**given).resolved_for(config)
+        recorded = json.loads(json.dumps(settings.as_parameters()))
+        assert SamplingParameters(**recorded).resolved_for(config) == settings
+
+
+@pytest.mark.parametrize("text", ["random", "-1", -1])
+def test_a_random_seed_is_drawn_anew(text):
+    seeds = {make_request({"seed": text}).settings.seed for _ in range(5)}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("image", "did you mean input_path?"),
+        ("resolution", "did you mean width and height?"),
+        ("prompt", "these models take no text"),
+        ("x" * 5000, "xxx ...'; --help"),
+    ],
+)
+def test_other_programs_names_get_a_hint(name, told):
+    with pytest.raises(UserError, match=re.escape(told)) as raised:
+        make_request({name: "a"})
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a.png", "s3://bucket/a.png"])
+def test_a_url_is_no_path(url):
+    with pytest.raises(UserError, match=f"input_path can't be '{url}': give the path of a local file or folder"):
+        make_request({"input_path": url})
+
+
+@pytest.mark.parametrize(("text", "device"), [("CPU", "cpu"), ("cpu:0", "cpu"), ("CUDA:1", "cuda:1"), ("mps:0", "mps")])
+def test_devices_by_other_spellings(text, device):
+    assert make_request({"device": text}).device == device
 
 
 def test_what_each_version_ignores():
@@ -217,18 +254,18 @@ def test_what_each_version_ignores():
 def test_every_parameter_is_explained():
     for owner in (Request, SamplingParameters):
         declared = parameters_of(owner)
-        assert set(declared) | {"sampling", "asked", "model"} >= {field.name for field in dataclasses.fields(owner)}
+        assert set(declared) | {"sampling", "settings", "model"} >= {field.name for field in dataclasses.fields(owner)}
         assert all(len(parameter.explanation.split()) >= 5 for parameter in declared.values())
 
 
 def test_presets_fill_in_what_is_not_given():
-    exact = make_request({"version": "svd_xt"}).sampling
+    exact = make_request({"version": "svd_xt"}).settings
     assert (exact.num_steps, exact.schedule, exact.sampler, exact.cache_interval) == (30, "karras", "euler", 1)
-    fast = make_request({"version": "svd_xt", "preset": "fast"}).sampling
+    fast = make_request({"version": "svd_xt", "preset": "fast"}).settings
     assert (fast.num_steps, fast.schedule, fast.sampler, fast.cache_interval) == (10, "ays", "dpmpp_2m", 2)
-    mixed = make_request({"version": "svd_xt", "preset": "fast", "num_steps": 7, "sampler": "heun"}).sampling
+    mixed = make_request({"version": "svd_xt", "preset": "fast", "num_steps": 7, "sampler": "heun"}).settings
     assert (mixed.num_steps, mixed.schedule, mixed.sampler, mixed.cache_interval) == (7, "ays", "heun", 2)
-    assert make_request({"version": "sv3d_tiny", "preset": "fast"}).sampling.num_steps == 1
+    assert make_request({"version": "sv3d_tiny", "preset": "fast"}).settings.num_steps == 1
 
 
 def test_choices_are_the_ones_that_there_are():
@@ -241,7 +278,9 @@ def test_choices_are_the_ones_that_there_are():
 
 @pytest.mark.parametrize("text", ["5", "[1]", "[1,2,3]", "[2,1]", "low,high", "[-1,5]"])
 def test_an_interval_that_is_none_is_refused(text):
-    with pytest.raises(UserError, match=r"guidance_interval can't be .*: give two numbers, the lower one first"):
+    with pytest.raises(
+        UserError, match=r"guidance_interval can't be .*: give two numbers from 0 to 1000, the lower one first"
+    ):
         make_request({"guidance_interval": text})
 
 

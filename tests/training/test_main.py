@@ -9,9 +9,8 @@ import torch
 
 from sgm.checkpoint.loading import load_model
 from sgm.config import load_config
-from sgm.parameters.flags import read_request
 from sgm.training import __main__ as training
-from sgm.training.__main__ import TrainingRequest, main
+from sgm.training.__main__ import COMMAND, TrainingRequest, main
 from sgm.training.config import load_training_config
 from sgm.training.denoising import DenoisingObjective
 from sgm.training.state import save_state
@@ -65,7 +64,7 @@ def test_what_ends_a_training_is_one_line(
 
 
 def test_words_become_a_request() -> None:
-    request = read_request(TrainingRequest, [CONFIG, "--steps=300", "--device", "cpu"], "config_file", advice="")
+    request = COMMAND.read([CONFIG, "--steps=300", "--device", "cpu"])
     assert request == TrainingRequest(Path(CONFIG), Path("outputs/training/svd_tiny"), "cpu", 300)
 
 

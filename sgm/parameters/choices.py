@@ -1,0 +1,56 @@
+"""Choices that several commands offer: their names, and the fields that offer them, declared once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .parameter import DEVICE, NAME, TRUTH, parameter
+
+SCHEDULES = ("karras", "ays")  # computed in `sgm.diffusion.schedule`
+SAMPLERS = ("euler", "heun", "dpmpp_2m")  # of `sgm.diffusion.sampler`
+PRECISIONS = ("fp16", "bf16", "fp32")
+FP8_MODES = ("off", "weights", "linears")  # see `sgm.runtime.fp8`
+MEMORY_MODES = ("high", "low", "lowest")  # see `sgm.runtime.memory`
+
+
+def device_parameter() -> Any:
+    """The field for what to compute on."""
+    return parameter(
+        None,
+        DEVICE,
+        "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu).",
+        default_text="cuda where there is one, else mps or cpu",
+    )
+
+
+def precision_parameter() -> Any:
+    """The field for the kind of number to compute with."""
+    return parameter(
+        None,
+        NAME,
+        "The kind of number the UNet and the image tower compute with: in fp16 and bf16 these two need half the"
+        " memory of fp32. Decoding, which needs the most, is always in fp32.",
+        choices=PRECISIONS,
+        default_text="fp16 on cuda, else fp32",
+    )
+
+
+def fp8_parameter() -> Any:
+    """The field for 8-bit weights and products."""
+    return parameter(
+        "off",
+        NAME,
+        "Keep the UNet's weights in 8 bits (weights), which takes half of fp16's memory, or multiply in 8 bits as well"
+        " (linears), on graphics cards that can. The clip differs a little.",
+        choices=FP8_MODES,
+    )
+
+
+def compile_parameter() -> Any:
+    """The field for compiled blocks."""
+    return parameter(
+        False,
+        TRUTH,
+        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
+        default_text="no",
+    )

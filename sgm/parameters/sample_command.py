@@ -1,0 +1,84 @@
+"""The command line of `sample.py`: its parameters in groups, and what it says before the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from ..config import RELEASES, load_config
+from ..progress import print_safely
+from . import command_line
+from .command_line import Command
+from .request import Request, make_request
+from .sampling import SamplingParameters, ignored_parameters
+
+# From what most clips need to what few do; every parameter is in one group.
+GROUPS = {
+    "What to make": ("input_path", "version", "output_folder", "seed", "num_frames", "width", "height", "recursive"),
+    "Motion": ("motion_bucket_id", "fps_id", "fps", "cond_aug"),
+    "Objects and cameras": ("elevations_deg", "azimuths_deg", "image_frame_ratio"),
+    "Output": ("formats", "quality"),
+    "Fidelity and speed": (
+        *("preset", "num_steps", "schedule", "sampler", "guidance_interval", "cache_interval", "decode"),
+        *("compile", "batch_size"),
+    ),
+    "Device and memory": ("device", "precision", "fp8", "memory", "decoding_t"),
+    "Weights": ("checkpoint", "download", "config"),
+    "Ray clusters": ("engine", "ray_address", "gpus_per_worker", "cpus_per_worker"),
+    "Reproducing and diagnosing": ("from_record", "verbose"),
+}
+VERSION_ROW = "  {:20}  {:>6}  {:>5}  {:>9}  {}"
+EXAMPLES = """\
+Examples:
+
+  python sample.py photo.jpg --version svd_tiny
+  python sample.py --input_path photo.jpg --motion_bucket_id 180 --seed 7
+  python sample.py --input_path object.png --version sv3d_p --elevations_deg [10,15,20,15,10,5,0]
+  python sample.py --input_path photos/ --formats mp4,gif"""
+
+
+def _make_request(given: Mapping[str, str]) -> Request:
+    """The request; what its version ignores gets a warning."""
+    request = make_request(given)
+    ignored = ignored_parameters(request.model)
+    for name in given.keys() & ignored.keys():
+        print_safely(f"warning: {request.version} ignores {name}: {ignored[name]}", sys.stderr)
+    return request
+
+
+def _versions_and_examples() -> str:
+    rows = [VERSION_ROW.format("", "frames", "steps", "size", "weights")]
+    for version, release in RELEASES.items():
+        config = load_config(version)
+        size, weights = f"{config.width}x{config.height}", release.repository or "included"
+        rows.append(VERSION_ROW.format(version, config.num_frames, config.num_steps, size, weights))
+    return "Versions, and where on huggingface.co their weights are:\n\n" + "\n".join(rows) + "\n\n" + EXAMPLES
+
+
+def _values(request: Request) -> str:
+    everything = vars(request) | vars(request.sampling) | request.settings.as_parameters()
+    return "\n".join(f"{name}: {everything[name]}" for names in GROUPS.values() for name in names)
+
+
+SAMPLE = Command[Request](
+    usage="python sample.py [INPUT_PATH]",
+    purpose="Makes a video from an image: a photo comes to life (svd), or a camera circles an object (sv3d).",
+    kinds=(Request, SamplingParameters),
+    make=_make_request,
+    leading=("input_path",),
+    groups=GROUPS,
+    example="--input_path photo.jpg, lists without spaces or in quotes, as in --elevations_deg [10,15,10]",
+    more_help=_versions_and_examples,
+    kept="finished clips are kept",
+)
+
+
+def run(work: Callable[[Request], int], words: Sequence[str] | None = None) -> int:
+    """Do the work that the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+
+    def say_values_and_work(request: Request) -> int:
+        if request.verbose:
+            print_safely(_values(request), sys.stderr)
+        return work(request)
+
+    return command_line.run(SAMPLE, say_values_and_work, words)
