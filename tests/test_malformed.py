@@ -96,7 +96,7 @@ def bad_configs() -> Iterator[bytes]:
         yield changed(values, (f"key{RANDOM.random()}",), 1).encode()
     yield from (b"", b"- 1\n- 2\n", b"text", b"\xff\xfe\x00", b"a: [", b"base: ../../etc/passwd\n", b"base: [1]\n")
     yield b"!!python/object/apply:os.system ['touch hacked']\n"
-    yield b"family: !!python/name:os.system\n" + yaml.safe_dump(values).encode()
+    yield b"input: !!python/name:os.system\n" + yaml.safe_dump(values).encode()
     yield b"a: " + b"[" * 5000
     yield path.read_bytes()[: path.stat().st_size // 3]
 

@@ -92,7 +92,7 @@ def _records_by_name(folder: Path) -> dict[str, list[Path]]:
 def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Checkpoint) -> bool:
     """Whether a record is that of the clip which the item asks for; what is quick to compare comes first."""
     output, image = record["output"], record["input"]
-    if record["model"] != _as_json(request.model) or not _has_formats(output, request):
+    if _recorded_model(record) != _as_json(request.model) or not _has_formats(output, request):
         return False
     if request.device is not None and kind_of_device(request.device) != kind_of_device(record.get("device")):
         return False
@@ -134,11 +134,20 @@ def _as_json(values: ModelConfig) -> dict[str, Any]:
     return as_json
 
 
+def _recorded_model(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's configuration as one of today: an older one names a family, and means what this took in and made."""
+    model = dict(record["model"])
+    family = model.pop("family", None)
+    if family in ("svd", "sv3d"):
+        model |= {"input": "object" if family == "sv3d" else "picture", "ends_at_input": family == "sv3d"}
+    return model
+
+
 def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoint, model: ModelConfig) -> None:
     """Compare image, weights and the model's configuration with the record's. Raises UserError naming what differs."""
     record = read_record(record_path)
-    now = json.loads(json.dumps(asdict(model)))
-    if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
+    now, then = _as_json(model), _recorded_model(record)
+    if changed := sorted(key for key in now.keys() | then if now.get(key) != then.get(key)):
         named = [key if key in now else shortened(repr(key)) for key in changed[:5]]
         raise UserError(
             f"the configuration of {model.version} is not the one of {record_path} (it differs in"

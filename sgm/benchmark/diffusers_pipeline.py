@@ -11,7 +11,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
-from ..checkpoint.diffusers_configs import component_configs
+from ..checkpoint.diffusers_configs import component_configs, has_its_conditions
 from ..checkpoint.layouts import diffusers_folder
 from ..config import ModelConfig
 from ..errors import UserError
@@ -21,7 +21,7 @@ from .subject import Subject
 
 def check_diffusers(config: ModelConfig) -> None:
     """Raises UserError where there is no diffusers to measure against, or none for this version."""
-    if config.family != "svd":
+    if not has_its_conditions(config):
         raise UserError(f"diffusers has no pipeline for {config.version}: measure it without --against diffusers")
     try:
         import diffusers  # noqa: F401

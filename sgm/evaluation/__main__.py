@@ -139,7 +139,7 @@ def _draw(pipeline: Pipeline, request: EvaluationRequest) -> None:
     from . import showcase
 
     assert request.picture is not None
-    strips = showcase.orbit_strips if pipeline.config.family == "sv3d" else showcase.scene_strips
+    strips = showcase.orbit_strips if pipeline.config.input == "object" else showcase.scene_strips
     numbers = Progress().track("drawing", range(NUM_SHOWN), unit="input")
     shown = strips(_generate_as_asked(pipeline, request), pipeline.config, numbers)
     showcase.save_animation(showcase.draw_animation(*shown), request.picture)
@@ -153,7 +153,7 @@ def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
     pipeline = load_with(fp8=request.fp8)
     given = _generate_as_asked(pipeline, request), partial(reconstruct, pipeline), pipeline.config
     track = Progress().track
-    if pipeline.config.family == "sv3d":
+    if pipeline.config.input == "object":
         report = evaluate_orbits(*given, request.num_objects, partial(track, "orbits"))
     else:
         report = evaluate_scenes(*given, request.num_pictures, partial(track, "clips"))
@@ -162,17 +162,17 @@ def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
 
 def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Losses]:
     from .generators import generate, with_guidance
-    from .tradeoffs import RELEASED_GUIDANCE, Way, measure_losses
+    from .tradeoffs import Way, measure_losses, released_guidance
 
     pipeline = load_with()
 
     def generate_in(way: Way) -> Generate:
         used = pipeline if way.fp8 == pipeline.fp8 else load_with(fp8=way.fp8)
         if way.guided:
-            used = with_guidance(used, RELEASED_GUIDANCE[pipeline.config.family])
+            used = with_guidance(used, released_guidance(pipeline.config))
         return partial(generate, used, **way.sampling)
 
-    count = request.num_objects if pipeline.config.family == "sv3d" else request.num_pictures
+    count = request.num_objects if pipeline.config.input == "object" else request.num_pictures
     track = partial(Progress().track, "ways", unit="way")
     return pipeline, measure_losses(generate_in, pipeline.config, count, track)
 

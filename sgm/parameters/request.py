@@ -207,7 +207,7 @@ class Request:
         read_fields(self)
         _check_engine(self)
         model = load_config(self.version, self.config)
-        example = "object.png" if model.family == "sv3d" else "test_image.png"
+        example = "object.png" if model.input == "object" else "test_image.png"
         defaults = {
             "input_path": example_folder() / example,
             "output_folder": output_folder(self.version),

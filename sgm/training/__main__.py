@@ -19,6 +19,7 @@ from ..models.video_model import VideoModel
 from ..parameters.choices import device_parameter
 from ..parameters.command_line import Command, run
 from ..parameters.parameter import PATH, WHOLE, parameter, read_fields
+from ..progress import Progress
 from ..runtime.devices import choose_device
 from ..storage.files import file_sha256, write_whole
 from ..storage.folders import output_folder
@@ -114,24 +115,38 @@ def train(request: TrainingRequest) -> None:
         trainer.resume(*state)
         losses = json.loads((folder / "losses.json").read_text())[: trainer.step]
 
+    saved = trainer.step
+
     def save() -> None:
+        nonlocal saved
         # The losses first: a run that is stopped between the two goes on from the earlier state and drops the surplus.
         write_whole(folder / "losses.json", lambda aside: aside.write_text(json.dumps(losses)))
         save_state(folder, trainer.step, trainer.state(), identity)
+        saved = trainer.step
         save_loss_plot(losses, folder / "loss.png")
         with trainer.averaged():
             save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")
             save_weights(model, folder / "weights.safetensors")
 
-    bar = tqdm(total=config.steps, initial=trainer.step, unit="step", disable=None)
-    for step in trainer.run(objective):
-        losses.append(step.loss)
-        bar.update()
-        bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
-        if step.number % config.sheet_every == 0:
-            save()
-    bar.close()
-    save()
+    try:
+        with tqdm(total=config.steps, initial=trainer.step, unit="step", disable=None) as bar:
+            for step in trainer.run(objective):
+                losses.append(step.loss)
+                bar.update()
+                bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
+                if step.number % config.sheet_every == 0:
+                    save()
+        save()
+    except KeyboardInterrupt:
+        Progress().say(what_is_saved(folder, saved))
+        raise
+
+
+def what_is_saved(folder: Path, step: int) -> str:
+    """What a run that is stopped leaves behind, `step` being the last that was saved, or 0."""
+    if step == 0:
+        return "nothing is saved yet: the same command starts anew"
+    return f"step {step} is saved in {folder}: the same command goes on from there"
 
 
 def save_weights(model: VideoModel, path: Path) -> None:

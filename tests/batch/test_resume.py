@@ -4,15 +4,17 @@ import dataclasses
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from sgm.__main__ import sample
 from sgm.batch.items import plan_items
-from sgm.batch.resume import Records, claim_key
+from sgm.batch.resume import Records, check_unchanged, claim_key
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.config import load_config
+from sgm.errors import UserError
 from sgm.parameters.request import make_request
 from sgm.parameters.sample_command import run
 from tests.small_models import write_config
@@ -51,6 +53,19 @@ def found(folder: Path, checkpoint: Path | None = None, **changes) -> str | None
 
 def test_the_same_again_is_done(folder):
     assert found(folder) == "photo.json"
+
+
+def test_a_record_from_when_versions_had_families_counts(folder):
+    path = folder / "out" / "photo.json"
+    record = json.loads(path.read_text())
+    del record["model"]["input"], record["model"]["ends_at_input"]
+    for family, is_done in (("svd", True), ("sv3d", False)):
+        record["model"]["family"] = family
+        path.write_text(json.dumps(record))
+        assert found(folder) == ("photo.json" if is_done else None)
+        given = {"image_path": folder / "in" / "photo.png", "checkpoint": find_checkpoint("svd_tiny", None)}
+        with nullcontext() if is_done else pytest.raises(UserError, match="differs in ends_at_input, input"):
+            check_unchanged(path, **given, model=load_config("svd_tiny"))
 
 
 @pytest.mark.parametrize(

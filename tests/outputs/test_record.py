@@ -31,7 +31,7 @@ def sources(tmp_path):
         "image_file": describe_file(tmp_path / "photo.png"),
         "image_size": (640, 480),
         "checkpoint_files": describe_file(tmp_path / "tiny.safetensors"),
-        "model": {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": (1, 2)},
+        "model": {"version": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": (1, 2)},
         "frames_shape": (2, 128, 192, 3),
         "fps": 6.0,
         "device": "cpu",
@@ -61,7 +61,7 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["input"] == {"path": str(tmp_path / "photo.png"), "sha256": digest, "width": 640, "height": 480}
     digest = hashlib.sha256(b"weights" * 1_000_000).hexdigest()
     assert record["checkpoint"] == {"path": str(tmp_path / "tiny.safetensors"), "sha256": digest}
-    assert record["model"] == {"family": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": [1, 2]}
+    assert record["model"] == {"version": "svd", "guidance": {"min_scale": 1.0}, "channel_mult": [1, 2]}
     assert record["output"] == {"frames": 2, "width": 192, "height": 128, "fps": 6.0}
     assert record["stages"] == sources["stages"]
     assert (record["device"], record["device_name"]) == ("cpu", None)
