@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,7 @@ from ..parameters.sampling import SamplingParameters, SamplingSettings, ignored_
 PATH_LIST, JSON_LINES = ".txt", (".jsonl", ".ndjson")
 MAX_PART_BYTES = 200  # file systems allow 255, of which numbers and suffixes need some
 MAX_NAME_BYTES = 1000
+MAX_LINE = 100_000  # characters of a list's line; a thousand angles take a fifth of it
 LONGEST_COMPLAINT = 300
 
 OF_SAMPLING = parameters_of(SamplingParameters)
@@ -41,13 +42,15 @@ class Item:
     """One clip to make.
 
     name: below the output folder, with / between folders and without suffix. settings: of the sampling, resolved for
-    the version. line: of the file that lists it, from 1.
+    the version. line: of the file that lists it, from 1. single: whether it is one image given by its path, rather than
+    one of a batch: it is made even where such a clip is there already, and what goes wrong with it ends the run.
     """
 
     image_path: Path
     name: str
     settings: SamplingSettings
     line: int | None = None
+    single: bool = False
 
     def folder(self, output_folder: Path) -> Path:
         """The folder that the clip goes to. Raises UserError where a link leads it out of the output folder."""
@@ -79,7 +82,7 @@ def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
     """
     path, suffix = request.input_path, request.input_path.suffix.lower()
     if request.recursive and not is_folder(path):
-        raise UserError("recursive is for a folder: leave it away, or give a folder as input_path")
+        raise UserError("recursive is for a folder: omit it, or give a folder as input_path")
     if is_folder(path):
         _check_apart(path, request)
         images = images_in(path, recursive=request.recursive, leave_out=request.output_folder)
@@ -104,13 +107,16 @@ def _check_apart(folder: Path, request: Request) -> None:
 
 
 def _plain_items(images: Iterable[Path], base: Path, request: Request) -> list[Item]:
-    return [Item(path, _name_below(base, path), request.settings) for path in images]
+    single = is_single(request)
+    return [Item(path, _name_below(base, path), request.settings, single=single) for path in images]
 
 
 def _read_lines(
     request: Request, read: Callable[[str], Mapping[str, Any]], warn: Callable[[str], object]
 ) -> list[Item]:
     path = request.input_path
+    if path.exists() and not path.is_file():
+        raise UserError(f"the list {path} is not a file: give a text file in UTF-8")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -120,6 +126,7 @@ def _read_lines(
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
+                _check_length(line)
                 given = read(line.strip("\r"))
                 items.append((_make_item(given, number, request), given))
             except UserError as error:
@@ -134,11 +141,16 @@ def _read_lines(
     return [item for item, _ in items]
 
 
+def _check_length(line: str) -> None:
+    if len(line) > MAX_LINE:
+        raise UserError(f"it has {len(line)} characters: give {MAX_LINE} at most")
+
+
 def _read_object(line: str) -> Mapping[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if repeated := next((name for name in names if names.count(name) > 1), None):
-            raise UserError(f"{repeated!r} is given twice: leave one away")
+        for name, times in Counter(name for name, _ in pairs).items():
+            if times > 1:
+                raise UserError(f"{name!r} is given {times} times: omit all but one")
         return dict(pairs)
 
     try:

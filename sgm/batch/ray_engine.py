@@ -7,59 +7,28 @@ there is room, and gives it the item again. The machines share inputs, outputs, 
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import os
-import re
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
 from ..outputs.publishing import clear_leftovers, workplace
-from ..parameters.parameter import kind_of_device
 from ..parameters.request import Request
 from ..progress import Progress
-from .items import Item, is_single
-from .make import Outcome, is_lost, load_pipeline, make_items
+from .items import Item
+from .make import Maker, Outcome, load_pipeline
+from .ray_cluster import Workers, cluster, plan_workers
 from .resume import claim_key
-
-if TYPE_CHECKING:
-    from ..generation.pipeline import Pipeline
 
 MAX_DEATHS = 3  # of workers at an item
 MOST_ITEMS_A_TASK = 8
-OBJECT_STORE_BYTES = 100 * 2**20  # of a cluster of this machine alone: only items and outcomes pass through it
-SECONDS_TO_ANSWER = 5.0
 SECONDS_BETWEEN_LOOKS = 0.5
-# Ray reads these as it is imported and started. It reports to nobody, and tells the user only what --verbose asks for.
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # else 15: whatever else runs here would take nearly all of the time
-}
-QUIET = {"RAY_DATA_LOG_LEVEL": "CRITICAL", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-
-
-def prepared_for_ray(request: Request) -> Request:
-    """The request with paths that hold on every machine. Raises UserError where Ray, or its cluster, isn't there."""
-    if any(importlib.util.find_spec(package) is None for package in ("ray", "pyarrow", "pandas")):
-        raise UserError("engine ray needs Ray, which is not installed: pip install 'ray[data]'")
-    if is_single(request):
-        raise UserError("engine ray is for batches: give a folder, a pattern or a list as input_path, or leave it away")
-    if request.device is not None and ":" in request.device:
-        raise UserError(f"device {request.device} is one machine's card, but Ray gives each worker its own: give cuda")
-    if request.ray_address is not None:
-        _check_answers(request.ray_address)
-    paths = {name: getattr(request, name) for name in ("input_path", "output_folder", "config")}
-    absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
-    return replace(request, **absolute)
 
 
 def make_on_ray(
@@ -73,10 +42,10 @@ def make_on_ray(
     """
     checkpoint = replace(checkpoint, path=checkpoint.path.absolute())
     try:
-        with _cluster(request):
+        with cluster(request):
             left, left_out = items, dict[str, Exception]()
             while left:
-                workers = _plan_workers(request, len(left), left_out)
+                workers = plan_workers(request, len(left), left_out)
                 each = f"cores: {workers.cpus}, graphics cards: {workers.gpus:g}"
                 progress.say(f"starting workers: {workers.count}, each with {each}")
                 back = []
@@ -96,17 +65,6 @@ def make_on_ray(
     finally:  # the workers are gone: what those that died or were stopped had begun is nobody's
         for folder in sorted({item.folder(request.output_folder) for item in items}):
             clear_leftovers(folder)
-
-
-@dataclass(frozen=True)
-class _Workers:
-    """How many workers there are, how many cores and graphics cards each has, its device, and machines without any."""
-
-    count: int
-    cpus: int
-    gpus: float
-    device: str
-    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,9 +90,9 @@ class _Task:
 class _Worker:
     """Makes items in a process of its own, which Ray starts."""
 
-    def __init__(self, request: Request, checkpoint: Checkpoint, workers: _Workers, attempts: Any):
+    def __init__(self, request: Request, checkpoint: Checkpoint, workers: Workers, attempts: Any):
         self._request, self._checkpoint, self._kind, self._attempts = request, checkpoint, workers, attempts
-        self._pipeline: Pipeline | None = None
+        self._maker: Maker | None = None
         self._error: Exception | None = None
 
     def __call__(self, row: Mapping[str, _Task]) -> dict[str, _Task]:
@@ -145,37 +103,40 @@ class _Worker:
         if self._error is not None:
             return {"task": replace(task, error=self._error)}
         try:
-            pipeline = self._load()
+            maker = self._load()
         except Exception as error:
             kind = UserError if isinstance(error, UserError) else RuntimeError
             self._error = kind(f"on {socket.gethostname()}: {in_one_line(error)}")
             return {"task": replace(task, error=self._error)}
-        outcomes = dict(self._make(pipeline, task.items))
+        outcomes = dict(self._make(maker, task.items))
         return {"task": replace(task, outcomes=[outcomes[item] for item in task.items])}
 
-    def _load(self) -> Pipeline:
-        if self._pipeline is None:
+    def _load(self) -> Maker:
+        """What makes the items, its model loaded. Raises what goes wrong with that."""
+        if self._maker is None:
             request = replace(self._request, device=self._kind.device)
             if self._kind.device == "cuda" and self._kind.gpus < 1:
                 from ..runtime.devices import keep_to_share  # with torch, which the driver has no need of
 
                 keep_to_share(self._kind.gpus)
-            self._pipeline = load_pipeline(request, self._checkpoint, Progress(quiet=True))
-        return self._pipeline
+            progress = Progress(quiet=True)
+            pipeline = load_pipeline(request, self._checkpoint, progress)
+            self._maker = Maker(self._request, self._checkpoint, progress, pipeline)
+        return self._maker
 
-    def _make(self, pipeline: Pipeline, items: Sequence[Item]) -> Iterator[tuple[Item, Outcome | None]]:
+    def _make(self, maker: Maker, items: Sequence[Item]) -> Iterator[tuple[Item, Outcome | None]]:
         """Items at which a worker has died are made alone, so that none fails for another's fault."""
         import ray
 
         deaths = dict(zip(items, ray.get(self._attempts.deaths.remote(items)), strict=True))
-        at_once = pipeline.clips_with_room() if self._request.batch_size == "auto" else int(self._request.batch_size)
+        at_once = maker.at_once(len(items))
         new = [item for item in items if deaths[item] == 0]
         portions = [new[start : start + at_once] for start in range(0, len(new), at_once)]
         portions += [[item] for item in items if 0 < deaths[item] < MAX_DEATHS]
         for portion in portions:
             ray.get(self._attempts.begin.remote(portion))
-            outcomes = make_items(pipeline, portion, self._request, self._checkpoint)
-            if is_lost(pipeline.device):
+            outcomes = maker.make(portion)
+            if maker.has_lost_its_device():
                 os._exit(1)  # a death like any other: in a new process the card may answer
             ray.get(self._attempts.end.remote(portion))
             yield from zip(portion, outcomes, strict=True)
@@ -200,7 +161,7 @@ class _Attempts:
         self._unended.subtract(items)
 
 
-def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint: Checkpoint) -> Generator[_Task]:
+def _send(items: Sequence[Item], workers: Workers, request: Request, checkpoint: Checkpoint) -> Generator[_Task]:
     """Tasks with all of the items, each when its worker is done with it."""
     import ray
 
@@ -221,113 +182,11 @@ def _send(items: Sequence[Item], workers: _Workers, request: Request, checkpoint
     yield from (row["task"] for row in done.iter_rows())
 
 
-def _items_a_task(request: Request, workers: _Workers, num_items: int) -> int:
+def _items_a_task(request: Request, workers: Workers, num_items: int) -> int:
     """So many that a worker can make them at once; where only it knows how many, few enough to share them evenly."""
     if request.batch_size == "auto":
         return max(1, min(MOST_ITEMS_A_TASK, num_items // (4 * workers.count)))
     return int(request.batch_size)
-
-
-@contextmanager
-def _cluster(request: Request) -> Iterator[None]:
-    """Inside, this process is the driver of a job on the request's cluster, or on its own of this machine alone."""
-    os.environ |= ENVIRONMENT if request.verbose else ENVIRONMENT | QUIET
-    import ray
-    from ray._private import worker as core
-
-    own = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    options: dict[str, Any] = own if request.ray_address is None else {}
-    if not request.verbose:  # its messages of workers that died, on stdout among the lines of clips
-        core.print_to_stdstream = lambda *_, **__: None
-    level = logging.INFO if request.verbose else logging.CRITICAL
-    try:
-        with nullcontext() if request.verbose else _hushed():
-            ray.init(request.ray_address or "local", logging_level=level, log_to_driver=request.verbose, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = request.ray_address or "local"
-        raise UserError(f"can't join the Ray cluster at ray_address {where}: {in_one_line(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Inside, nothing gets to stderr: Ray's core says there that it was told to be quiet."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _plan_workers(request: Request, num_items: int, left_out: Mapping[str, Exception]) -> _Workers:
-    """As many workers as the cluster has room for, and items.
-
-    left_out: machines that are not used, and why. Raises UserError where there is room for none, or one such reason.
-    """
-    import ray
-
-    alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-    kind = kind_of_device(request.device)
-    gpus = request.gpus_per_worker
-    if gpus is None:
-        has_cards = any(machine.get("GPU") for machine in alive.values())
-        gpus = 1.0 if kind == "cuda" or (kind is None and has_cards) else 0.0
-    machines = [machine for name, machine in alive.items() if name not in left_out]
-    cores = [int(machine.get("CPU", 0)) for machine in machines]
-    cards = [machine.get("GPU", 0.0) for machine in machines]
-    if kind == "cuda" and not gpus:
-        raise UserError("device cuda needs graphics cards: give another gpus_per_worker than 0")
-    cpus = request.cpus_per_worker or (1 if gpus else min(filter(None, cores), default=1))
-    room = [
-        min(own_cores // cpus, int(own_cards) * int(1 / gpus) if gpus else num_items)
-        for own_cores, own_cards in zip(cores, cards, strict=True)
-    ]
-    if not any(room):
-        for reason in left_out.values():
-            raise reason
-        raise UserError(
-            f"no machine of the cluster has room for a worker with {cpus} cores and {gpus:g} graphics cards"
-            f" (they have {cores} and {cards}): give other --cpus_per_worker and --gpus_per_worker"
-        )
-    device = request.device or ("cuda" if gpus else "cpu")  # said, for Ray doesn't hide the cards of others everywhere
-    return _Workers(min(sum(room), num_items), cpus, gpus, device, tuple(left_out))
-
-
-def _check_answers(address: str) -> None:
-    """Raises UserError where no cluster's head listens at HOST:PORT; Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    match = re.fullmatch(r"(?P<host>[^:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", address)
-    if match is None:
-        raise UserError(f"ray_address can't be {address!r}: give HOST:PORT of the cluster's head, or auto")
-    try:
-        with socket.create_connection((match["host"].strip("[]"), int(match["port"])), SECONDS_TO_ANSWER) as connection:
-            answered = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(connection)
-    except (OSError, OverflowError) as error:
-        raise _nobody_answers(address, str(error)) from error
-    if not answered:
-        raise _nobody_answers(address, "something else listens there")
-
-
-def _speaks_http2(connection: socket.socket) -> bool:
-    """Whether a greeting is answered as by a gRPC server, such as Ray's head: with a SETTINGS frame (RFC 9113, 3.4)."""
-    empty_settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + empty_settings)
-    header = connection.recv(9)
-    return len(header) == 9 and header[3] == 4
-
-
-def _nobody_answers(address: str, reason: str) -> UserError:
-    return UserError(
-        f"no Ray cluster answers at ray_address {address} ({reason}): give the address that `ray start --head` says"
-    )
 
 
 def _wait_for_any(items: Iterable[Item], request: Request, checkpoint: Checkpoint) -> None:

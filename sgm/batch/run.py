@@ -1,4 +1,4 @@
-"""A batch: what is missing is made, here or by others, with a report and a contact sheet as it goes."""
+"""A run: of a batch what is missing is made, here or by others, with a report and a contact sheet as it goes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from tqdm import tqdm
 
 from ..checkpoint.files import Checkpoint
 from ..errors import UserError, in_one_line
+from ..outputs.clip_files import make_output_folder
 from ..outputs.publishing import CLAIM, CONTACT_SHEET_NAME, LOCK, REPORT_NAME, clear_leftovers
 from ..parameters.request import Request
 from ..progress import Progress
 from ..storage.files import write_whole
 from ..storage.locks import locked, uninterrupted
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
-from .items import Item
-from .make import Outcome, load_pipeline, make_items
-from .report import check_report_is_ours, clip_line, summary, write_report
+from .items import Item, is_single
+from .make import Maker, Outcome, is_gone
+from .report import check_report_is_ours, summary, write_report
 from .resume import Records, claim_key
 
 Engine = Callable[[Sequence[Item]], Generator[Outcome]]  # makes items, and gives each one's outcome as it comes
@@ -34,11 +35,19 @@ SHARE_FOR_PAGES = 0.05  # of a run's time, at most, goes into rewriting report a
 def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, make: Engine, progress: Progress) -> int:
     """Make the clips of all items that are not done; `make` is called where there are any. Returns 0, or 1 on failures.
 
-    What is left is told where Ctrl-C ends it early. Raises OSError where the rest would fail too, as on a full disk.
+    What is left is reported where Ctrl-C ends it early. Raises OSError where the rest would fail too, as on a full
+    disk. A single item is a batch of one without report, contact sheet and table; what goes wrong with it is raised.
     """
+    folders = sorted({item.folder(request.output_folder) for item in items})
+    if is_single(request):
+        (folder,) = folders
+        clear_leftovers(folder)
+        (outcome,) = make(items)
+        progress.print(outcome.shown)
+        return 0
+    make_output_folder(request.output_folder)
     check_report_is_ours(request.output_folder)
     check_contact_sheet_is_ours(request.output_folder)
-    folders = sorted({item.folder(request.output_folder) for item in items})
     cut_off = set().union(*map(clear_leftovers, folders))
     pages = _Pages(items, request, progress)
     try:
@@ -48,14 +57,16 @@ def run_batch(items: Sequence[Item], request: Request, checkpoint: Checkpoint, m
         if missing:
             try:
                 _make_all(missing, make, pages)
-            except BaseException:  # Ctrl-C may come while a workplace is cleared, or before the last clip is told of
-                for folder in folders:
-                    clear_leftovers(folder)
-                pages.outcomes += _just_finished(missing, request, checkpoint, pages.outcomes)
+            except BaseException:  # Ctrl-C may come while a workplace is cleared, or before the last clip is counted
+                with uninterrupted():
+                    for folder in folders:
+                        clear_leftovers(folder)
+                    pages.outcomes += _just_finished(missing, request, checkpoint, pages.outcomes)
                 raise
     finally:
-        written = pages.write()
-        progress.say(summary(items, pages.outcomes, pages.seconds))
+        with uninterrupted():  # a second, impatient Ctrl-C
+            written = pages.write()
+            progress.say(summary(items, pages.outcomes, pages.seconds))
     return 0 if written and all(outcome.status != "failed" for outcome in pages.outcomes) else 1
 
 
@@ -66,12 +77,12 @@ def make_here(
 
     What another run is making comes last, and is made here if it isn't done by then.
     """
-    pipeline = load_pipeline(request, checkpoint, progress)
-    at_once = pipeline.clips_with_room() if request.batch_size == "auto" else int(request.batch_size)
+    maker = Maker(request, checkpoint, progress)
+    at_once = maker.at_once(len(items))
     queue, busy = deque(items), 0
     while queue:
         taken = [queue.popleft() for _ in range(min(at_once, len(queue)))]
-        for item, outcome in zip(taken, make_items(pipeline, taken, request, checkpoint), strict=True):
+        for item, outcome in zip(taken, maker.make(taken), strict=True):
             if outcome is None:
                 queue.append(item)
                 busy += 1
@@ -100,9 +111,9 @@ def _make_all(items: Sequence[Item], make: Engine, pages: _Pages) -> None:
     with closing(make(items)) as outcomes, pages.progress.stage("clips", len(items), unit="clip") as advance:
         for done, outcome in enumerate(outcomes, start=1):
             pages.add(outcome)
-            advance(1)
             left = tqdm.format_interval(pages.seconds / done * (len(items) - done))
-            _tell(outcome, pages.request, f"{done} of {len(items)}, {left} left", pages.progress)
+            _tell(outcome, f"{done} of {len(items)}, {left} left", pages.progress)
+            advance(1)
             if outcome.ends_run:
                 raise OSError(f"ended early, for the rest would fail too: {outcome.reason}; mend that and run it again")
 
@@ -116,16 +127,15 @@ def _just_finished(
     return [Outcome(item, "made", record) for item, record in found if record is not None]
 
 
-def _tell(outcome: Outcome, request: Request, position: str, progress: Progress) -> None:
+def _tell(outcome: Outcome, position: str, progress: Progress) -> None:
     if outcome.status == "failed":
         progress.say(f"failed ({position}): {outcome.complaint}")
     elif outcome.status == "made":
-        assert outcome.record is not None
-        progress.print(f"{clip_line(outcome.record, request.formats, outcome.seconds)} ({position})")
+        progress.print(f"{outcome.shown} ({position})")
 
 
 class _Pages:
-    """What came of the items so far, and the two files in the output folder that tell of it."""
+    """What came of the items so far, and the two files in the output folder that say so."""
 
     def __init__(self, items: Sequence[Item], request: Request, progress: Progress):
         self.items, self.request, self.progress = items, request, progress
@@ -146,13 +156,15 @@ class _Pages:
             self.write()
 
     def write(self) -> bool:
-        """Write both files, each whole. Where that fails it is told, and False returned: the clips matter more."""
+        """Write both files, each whole. A failure is said in a line and returns False, for the clips matter more."""
         start, output_folder = time.monotonic(), self.request.output_folder
+        if is_gone(output_folder):  # which the error that ends the run says
+            return False
         by_item = {outcome.item: outcome for outcome in self.outcomes}
         planned = [by_item[item] for item in self.items if item in by_item]  # whichever came first
         pages = {
-            REPORT_NAME: partial(write_report, items=self.items, outcomes=planned),
-            CONTACT_SHEET_NAME: partial(write_contact_sheet, outcomes=planned, formats=self.request.formats),
+            REPORT_NAME: partial(write_report, folder=output_folder, items=self.items, outcomes=planned),
+            CONTACT_SHEET_NAME: partial(write_contact_sheet, folder=output_folder, outcomes=planned),
         }
         written = [self._write(output_folder / name, write) for name, write in pages.items()]
         end = time.monotonic()

@@ -81,9 +81,11 @@ def start(out):
     """A function that starts the same as a process of its own."""
     processes = []
 
-    def start_it(input_path: Path, *words: str | Path, python: tuple[str, ...] = (), **options: object):
+    def start_it(
+        input_path: Path, *words: str | Path, python: tuple[str, ...] = (), environment=None, **options: object
+    ):
         command = [sys.executable, *python, PROJECT / "sample.py", "--input_path", input_path, "--output_folder", out]
-        environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"} | (environment or {})
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(
             [str(word) for word in (*command, *SMALL, "--device", "cpu", *words)],

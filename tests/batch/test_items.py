@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -117,10 +118,11 @@ BAD_LINES = {
     '{"input_path": "a.png", "motion_bucket_id": 256}': "from 0 to 255",
     '{"input_path": "a.png", "fps": NaN}': "fps can't be nan",
     '{"input_path": "a.png", "width": 33}': "divisible by 32",
-    '{"input_path": "a.png", "seed": 1, "seed": 2}': "'seed' is given twice",
+    '{"input_path": "a.png", "seed": 1, "seed": 2}': "'seed' is given 2 times",
     "[1, 2]": "not an object",
     "a.png": "not JSON",
     "[" * 5000: "not JSON",
+    '{"input_path": "a.png", "elevations_deg": [' + "10, " * 30_000 + "10]}": "characters: give 100000 at most",
     '{"input_path": "a.png", "output_name": "../a"}': "stays inside the output folder",
     '{"input_path": "a.png", "output_name": "/tmp/a"}': "stays inside the output folder",
     '{"input_path": "a.png", "output_name": "a/../../b"}': "stays inside the output folder",
@@ -159,6 +161,22 @@ def test_all_bad_lines_are_told_in_their_order(images, out):
     _, *told = str(error.value).split("\n")
     assert [line.split(":")[0] for line in told] == ["  line 2", "  line 4", "  line 5"]
     assert "output_name 'x/y' is that of line 1 already" in told[1]
+
+
+def test_a_line_of_many_keys_takes_no_time(images, out):
+    start = time.process_time()
+    keys = ", ".join(f'"{number}":1' for number in range(9_000))
+    with pytest.raises(UserError, match="no parameter '0'"):
+        plan(write_lines(images / "list.jsonl", "{" + keys + "}"), out)
+    assert time.process_time() - start < 0.5
+
+
+def test_a_list_that_is_no_file_is_not_waited_for(images, out):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("pipes with a name are not for Windows")
+    os.mkfifo(images / "list.txt")
+    with pytest.raises(UserError, match="is not a file"):
+        plan(images / "list.txt", out)
 
 
 @pytest.mark.parametrize(

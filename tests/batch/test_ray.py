@@ -14,13 +14,15 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sgm.batch import ray_engine
+from sgm.batch import ray_cluster, ray_engine
 from sgm.batch.items import plan_items
+from sgm.batch.make import Maker
 from sgm.batch.resume import claim_key
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.errors import UserError
 from sgm.outputs.publishing import workplace
 from sgm.parameters.sample_command import SAMPLE
+from sgm.progress import Progress
 
 WORDS = ["--engine", "ray", "--cpus_per_worker", "1"]
 MANY = 8
@@ -82,7 +84,7 @@ def is_worker(process: psutil.Process) -> bool:
 @pytest.fixture
 def cluster(monkeypatch):
     """A cluster of two nodes, each with a core and what Ray takes for a graphics card; the driver is on the first."""
-    for name, value in (ray_engine.ENVIRONMENT | ray_engine.QUIET).items():
+    for name, value in (ray_cluster.ENVIRONMENT | ray_cluster.QUIET).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     from ray.cluster_utils import Cluster
@@ -149,28 +151,29 @@ def test_without_ray_a_line_says_how_to_install_it_before_torch_is_loaded(images
     assert not out.exists()
 
 
-@pytest.fixture(params=["closed", "silent", "web"])
-def wrong_address(request):
-    """HOST:PORT where nothing listens, or what never says a word, or what is no cluster."""
-    if request.param == "web":
-        with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-            Thread(target=server.serve_forever, daemon=True).start()
-            yield f"127.0.0.1:{server.server_port}"
-            server.shutdown()
-        return
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        if request.param == "silent":
-            listener.listen()
-        yield "{}:{}".format(*listener.getsockname())
+@pytest.fixture
+def closed_address():
+    """HOST:PORT where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield "{}:{}".format(*taken.getsockname())
 
 
-def test_an_address_where_no_cluster_answers_is_told_within_seconds(images, out, run_here, capsys, wrong_address):
+@pytest.fixture
+def web_address():
+    """HOST:PORT of a server that is no cluster."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_address_where_no_cluster_answers_is_told_within_seconds(images, out, run_here, capsys, closed_address):
     start = time.monotonic()
-    assert run_here(images, *WORDS, "--ray_address", wrong_address) == 2
-    assert time.monotonic() - start < ray_engine.SECONDS_TO_ANSWER + 3
+    assert run_here(images, *WORDS, "--ray_address", closed_address) == 2
+    assert time.monotonic() - start < ray_cluster.SECONDS_TO_ANSWER + 3
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert line.startswith(f"error: no Ray cluster answers at ray_address {wrong_address} (")
+    assert line.startswith(f"error: no Ray cluster answers at ray_address {closed_address} (")
     assert not out.exists()
 
 
@@ -188,7 +191,7 @@ def test_what_does_not_go_with_an_engine_is_told(images, out, run_here, capsys):
     assert "engine ray is for batches" in capsys.readouterr().err
     request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", *WORDS, "--device", "cuda:1"])
     with pytest.raises(UserError, match="device cuda:1 is one machine's card"):
-        ray_engine.prepared_for_ray(request)
+        ray_cluster.prepared_for_ray(request)
     assert not out.exists()
 
 
@@ -216,19 +219,19 @@ def nodes(*machines: dict[str, float]) -> list[dict]:
 def test_a_cluster_has_as_many_workers_as_it_has_room_for(monkeypatch, images, words, machines, planned):
     monkeypatch.setattr("ray.nodes", lambda: nodes(*machines))
     request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
-    workers = ray_engine._plan_workers(request, 100, left_out={})
+    workers = ray_cluster.plan_workers(request, 100, left_out={})
     assert (workers.count, workers.cpus, workers.gpus, workers.device) == planned
-    assert ray_engine._plan_workers(request, 1, left_out={}).count == 1
+    assert ray_cluster.plan_workers(request, 1, left_out={}).count == 1
 
 
 def test_a_cluster_without_the_machines_left_out(monkeypatch, images):
     monkeypatch.setattr("ray.nodes", lambda: nodes(GPU_BOX, GPU_BOX, CPU_BOX))
     request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
     reasons = {"node0": UserError("on node0: no driver"), "node1": UserError("on node1: stale")}
-    workers = ray_engine._plan_workers(request, 100, {"node0": reasons["node0"]})
+    workers = ray_cluster.plan_workers(request, 100, {"node0": reasons["node0"]})
     assert (workers.count, workers.device, workers.left_out) == (2, "cuda", ("node0",))
     with pytest.raises(UserError, match="on node0: no driver"):  # nothing is made on a processor unasked
-        ray_engine._plan_workers(request, 100, reasons)
+        ray_cluster.plan_workers(request, 100, reasons)
 
 
 @pytest.mark.parametrize("words", ["--cpus_per_worker 17", "--device cuda", "--device cuda --gpus_per_worker 0"])
@@ -236,7 +239,7 @@ def test_a_cluster_without_room_is_told(monkeypatch, images, words):
     monkeypatch.setattr("ray.nodes", lambda: nodes(CPU_BOX))
     request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray", *words.split()])
     with pytest.raises(UserError, match=r"give (other|another)"):
-        ray_engine._plan_workers(request, 100, left_out={})
+        ray_cluster.plan_workers(request, 100, left_out={})
 
 
 @pytest.mark.parametrize(("gpus", "device", "shares"), [(0.4, "cuda", [0.4]), (1.0, "cuda", []), (0.4, "cpu", [])])
@@ -245,7 +248,7 @@ def test_a_worker_keeps_to_its_share_of_a_card(monkeypatch, images, gpus, device
     monkeypatch.setattr("sgm.runtime.devices.keep_to_share", done.append)
     monkeypatch.setattr(ray_engine, "load_pipeline", lambda request, *_: done.append(request.device))
     request = SAMPLE.read(["--input_path", str(images), "--version", "svd_tiny", "--engine", "ray"])
-    worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, gpus, device), attempts=None)
+    worker = ray_engine._Worker(request, None, ray_cluster.Workers(1, 1, gpus, device), attempts=None)
     worker._load()
     assert done == [*shares, device], "before anything is loaded"
 
@@ -256,18 +259,28 @@ def test_a_worker_whose_card_is_lost_dies_for_another_to_make_its_item(monkeypat
 
     monkeypatch.setattr("ray.get", lambda answer: answer)
     monkeypatch.setattr(os, "_exit", die)
-    monkeypatch.setattr(ray_engine, "is_lost", lambda device: True)
-    monkeypatch.setattr(ray_engine, "make_items", lambda pipeline, items, *_: [None] * len(items))
     request = SAMPLE.read(["--input_path", str(images), "--output_folder", str(out), *SMALL, "--engine", "ray"])
     items, attempts = plan_items(request, warn=print), ray_engine._Attempts()
     calls = {name: SimpleNamespace(remote=getattr(attempts, name)) for name in ("deaths", "begin", "end")}
-    worker = ray_engine._Worker(request, None, ray_engine._Workers(1, 1, 1.0, "cuda"), SimpleNamespace(**calls))
+    worker = ray_engine._Worker(request, None, ray_cluster.Workers(1, 1, 1.0, "cuda"), SimpleNamespace(**calls))
+    maker = Maker(request, None, Progress(quiet=True), pipeline=SimpleNamespace(device="cuda"))
+    monkeypatch.setattr(maker, "make", lambda items: [None] * len(items))
+    monkeypatch.setattr("sgm.batch.make.is_lost", lambda device: device == "cuda")
     with pytest.raises(SystemExit, match="1"):
-        list(worker._make(SimpleNamespace(device="cuda"), items))
+        list(worker._make(maker, items))
     assert attempts.deaths(items) == [1, 0, 0]
 
 
 # ---- on clusters
+
+
+@pytest.mark.slow
+def test_what_listens_without_being_a_cluster_is_reported_within_a_minute(images, out, start, web_address):
+    process = start(images, *WORDS, "--ray_address", web_address)
+    said = process.communicate(timeout=90)
+    assert process.returncode == 2, said
+    assert said[1].splitlines()[-1].startswith(f"error: can't join the Ray cluster at ray_address {web_address}: ")
+    assert "Traceback" not in said[1]
 
 
 def test_a_cluster_makes_the_clips_that_one_process_makes(cluster, images, out, start, local_frames):

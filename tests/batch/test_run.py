@@ -103,10 +103,12 @@ def test_changed_parameters_make_new_clips_and_the_old_ones_still_count(images, 
     assert [entry["record"] for entry in report_of(out)["items"]] == ["a-1.json", "b-1.json", "c-1.json"]
 
 
-def test_the_contact_sheet_keeps_the_plans_order(images, out, run_here):
+def test_the_pages_are_about_the_folder(images, out, run_here):
     assert run_here(images / "[bc].png") == 0
-    assert run_here(images) == 0, "a is made last"
+    assert run_here(images / "[ab].png") == 0, "a is made last"
     assert re.findall(r'src="(\w+).mp4"', (out / "index.html").read_text()) == ["a", "b", "c"]
+    assert statuses(out) == {"a": "made", "b": "there"}
+    assert [(entry["name"], entry["status"]) for entry in report_of(out)["earlier"]] == [("c", "made")]
 
 
 def test_a_folder_loads_the_model_once_and_says_on_what(images, out, run_here, monkeypatch, capsys):
@@ -153,6 +155,41 @@ def test_a_single_image_is_always_made_anew(images, out, run_here):
         assert run_here(images / "a.png") == 0
         assert clips_in(out) == names
     assert not (out / "report.json").exists()
+
+
+def test_what_is_wrong_with_a_single_image_is_said_before_loading_and_leaves_nothing(
+    images, out, run_here, no_loading, capsys
+):
+    no_loading()
+    (images / "a.png").write_bytes(b"no picture")
+    assert run_here(images / "a.png") == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert "no known image format" in line
+    assert said.out == ""
+    assert not out.exists()
+
+
+def test_a_batch_of_bad_images_loads_no_model(images, out, run_here, no_loading):
+    no_loading()
+    for image in images.iterdir():
+        image.write_bytes(b"no picture")
+    assert run_here(images) == 1
+    assert report_of(out)["counts"]["failed"] == 3
+
+
+def test_a_single_images_failure_is_the_runs_own(images, out, run_here, failing, capsys):
+    failing([ZeroDivisionError("of our own")])
+    assert run_here(images / "a.png") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: ZeroDivisionError: of our own (--verbose shows where)"
+    assert clips_in(out) == hidden_in(out) == []
+
+
+def test_a_single_image_says_where_its_clip_is(images, out, run_here, capsys):
+    assert run_here(images / "a.png") == 0
+    assert re.fullmatch(rf"{out}/a.mp4: 2 frames, 32x32, \d+\.\d s\n", capsys.readouterr().out)
+    assert sorted(path.name for path in out.iterdir()) == ["a", "a.json", "a.mp4"]
 
 
 def test_mistakes_of_a_list_are_told_before_torch_is_loaded_and_leave_nothing(images, out, start):
@@ -521,6 +558,63 @@ def test_others_files_of_the_pages_names_are_not_replaced(images, out, run_here,
         (out / name).unlink()
 
 
+def test_a_finished_clip_may_be_moved_while_a_batch_runs(tmp_path, images, out, run_here, monkeypatch, capsys):
+    save = make.save_clip
+
+    def save_and_move(frames, record, aside, name, *more):
+        paths = save(frames, record, aside, name, *more)
+        if name == "a":
+            for path in (paths.record, *paths.formats.values()):
+                path.rename(tmp_path / path.name)
+        return paths
+
+    monkeypatch.setattr(make, "save_clip", save_and_move)
+    assert run_here(images) == 0
+    assert statuses(out) == {"a": "made", "b": "made", "c": "made"}
+    assert clips_in(out) == ["b", "c"]
+    assert capsys.readouterr().out.count("2 frames, 32x32") == 3
+    assert run_here(images) == 0, "the next run makes it again"
+    assert clips_in(out) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("engine", ["one by one", "at once"])
+def test_a_renamed_output_folder_ends_the_run_with_a_line(tmp_path, images, out, run_here, failing, capsys, engine):
+    calls, generate = failing([]), Pipeline.generate_together
+
+    def generate_and_rename(self, *more):
+        if len(calls) == (0 if engine == "at once" else 1):
+            out.rename(tmp_path / "renamed")
+        return generate(self, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pipeline, "generate_together", generate_and_rename)
+        assert run_here(images, "--batch_size", "3" if engine == "at once" else "1") == 1
+    said = capsys.readouterr().err
+    reason = f"output_folder {out} was moved or removed meanwhile"
+    assert said.splitlines()[-1].startswith(f"error: ended early, for the rest would fail too: {reason}")
+    assert "can't be written" not in said
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert len(calls) == (1 if engine == "at once" else 2)
+    (tmp_path / "renamed").rename(out)
+    assert run_here(images) == 0
+    assert clips_in(out) == ["a", "b", "c"]
+    assert hidden_in(out) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's redirections")
+@pytest.mark.parametrize("redirection", ["| head -1", "2>&-", ">&-", "> /dev/full"])
+def test_a_console_never_ends_a_batch(images, out, start, redirection):
+    (images / "a.png").rename(images / "\u5317\u4eac.png")
+    words = ("-c", "import os, sys; os.execvp('bash', ['bash', '-c', sys.argv[1], *sys.argv[2:]])")
+    command = f'set -o pipefail; "{sys.executable}" "$0" "$@" {redirection}'
+    process = start(images, python=(*words, command), environment={"PYTHONIOENCODING": "cp1252"})
+    said = process.communicate()
+    assert process.returncode == 0, said
+    assert clips_in(out) == ["b", "c", "\u5317\u4eac"]
+    assert "Error" not in said[1]
+
+
 # ---- stopped, killed, side by side
 
 
@@ -539,6 +633,23 @@ def test_ctrl_c_drops_the_current_clip_and_says_what_is_left(tmp_path, out, make
     assert said.endswith("stopped by Ctrl-C; finished clips are kept\n")
     assert "Traceback" not in said
     assert report_of(out)["counts"] == {"made": made, "there": 0, "failed": 0, "left": 40 - made}
+    assert hidden_in(out) == []
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.1])
+def test_two_quick_ctrl_c_still_say_what_is_left(tmp_path, out, make_image, start, pause):
+    for seed in range(40):
+        make_image(tmp_path / "in" / f"{seed:02d}.png", seed)
+    process = start(tmp_path / "in")
+    wait_for(lambda: len(clips_in(out)) >= 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(pause)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode in (130, -signal.SIGINT), "which is 130 to a shell: the second came as Python ended"
+    assert re.search(r"^ +\d+  left to make$", said, flags=re.MULTILINE)
+    assert said.endswith("stopped by Ctrl-C; finished clips are kept\n")
+    assert "Traceback" not in said
     assert hidden_in(out) == []
 
 
@@ -562,7 +673,7 @@ def test_ctrl_c_before_the_first_clip(images, out, run_here, monkeypatch, capsys
     assert run_here(images) == 130
     there = 1 if moment == "looking" else 2
     assert report_of(out)["counts"] == {"made": 0, "there": there, "failed": 0, "left": 3 - there}
-    assert looked == (["a", "b"] if moment == "looking" else ["a", "b", "c", "c"]), "nothing more is looked for"
+    assert looked == (["a", "b"] if moment == "looking" else ["a", "b", "c", "c", "c"]), "nothing more is looked for"
     assert f"{3 - there}  left to make" in capsys.readouterr().err
     assert hidden_in(out) == []
 
