@@ -102,7 +102,7 @@ def bad_configs() -> Iterator[bytes]:
 
 
 WRONG_VALUES = ["x", "", -1, 10**30, [], [1, [2]], {"a": 1}, True, False, 1.5e308, "1e999", "٣x", "\x00", ["a"]]
-NUMERIC = [name for name in SAMPLE.parameters if SAMPLE.parameters[name].high is not None]
+NUMERIC = [name for name in SAMPLE.parameters if SAMPLE.parameters[name][0].high is not None]
 BAD_NAMES = [
     "..",
     ".",

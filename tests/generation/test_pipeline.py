@@ -355,4 +355,5 @@ def test_a_clip_is_saved_only_as_what_it_can_be(golden: Golden, pipeline: Pipeli
         clip.save(tmp_path / name)
     assert (tmp_path / name).read_bytes() == b"an earlier one"
     clip.save(tmp_path / "clip.GIF")
-    assert Image.open(tmp_path / "clip.GIF").n_frames == len(clip.frames)
+    with Image.open(tmp_path / "clip.GIF") as animation:
+        assert animation.n_frames == len(clip.frames)
