@@ -102,7 +102,8 @@ def bad_configs() -> Iterator[bytes]:
 
 
 WRONG_VALUES = ["x", "", -1, 10**30, [], [1, [2]], {"a": 1}, True, False, 1.5e308, "1e999", "٣x", "\x00", ["a"]]
-NUMERIC = [name for name in SAMPLE.parameters if SAMPLE.parameters[name][0].high is not None]
+DECLARED = {name: declared for name, (declared, _) in SAMPLE.parameters.items()}
+NUMERIC = [name for name, declared in DECLARED.items() if declared.high is not None]
 BAD_NAMES = [
     "..",
     ".",
@@ -146,10 +147,14 @@ def bad_flags() -> Iterator[list[str]]:
             str(RANDOM.choice(["x", "-1000", "1e400", "nan", "[1", "[]", "1,,2", "0x", "--5", "9" * 5000])),
         ]
     for name in (
-        name for name, declared in SAMPLE.parameters.items() if declared.kind in (NAME, TRUTH) and not declared.choices
+        name
+        for name, (declared, _) in SAMPLE.parameters.items()
+        if declared.kind in (NAME, TRUTH) and not declared.choices
     ):
         yield [f"--{name}", "perhaps"]
-    for name in [name for name, declared in SAMPLE.parameters.items() if declared.choices or declared.kind is PATH]:
+    for name in [
+        name for name, (declared, _) in SAMPLE.parameters.items() if declared.choices or declared.kind is PATH
+    ]:
         yield [f"--{name}"]  # without a value
     yield from (
         ["--sede", "3"],

@@ -20,7 +20,8 @@ from ..checkpoint.loading import load_model
 from ..config import ModelConfig, load_config
 from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
-from ..outputs.clip_files import DEFAULT_QUALITY, format_of, write_clip
+from ..outputs.clip_files import DEFAULT_QUALITY, clip_writer, format_of
+from ..outputs.provenance import Provenance
 from ..outputs.record import build_record
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
@@ -57,7 +58,13 @@ class Clip:
         OSError where the file can't be written.
         """
         format_name = format_of(Path(path))
-        write_whole(Path(path), lambda aside: write_clip(format_name, aside, self.frames, self.record, DEFAULT_QUALITY))
+        provenance, fps = Provenance.of(self.record), self.record["output"]["fps"]
+
+        def write_aside(aside: Path) -> None:
+            with clip_writer(format_name, aside, fps, DEFAULT_QUALITY, provenance) as write:
+                write(self.frames)
+
+        write_whole(Path(path), write_aside)
 
 
 @dataclass(frozen=True)

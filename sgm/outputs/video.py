@@ -11,9 +11,8 @@ import errno
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,19 +32,56 @@ _ENCODER = ["-c:v", "libx264", "-preset", "medium", "-x264-params", "chroma-qp-o
 
 
 def write_video(path: Path, frames: Iterable[Frame], fps: float, quality: int, provenance: Provenance) -> None:
-    """Write an MP4 that browsers play: H.264, yuv420p, BT.709 colours, index first. An existing file is replaced.
+    """Write a whole video, frame by frame: see `video_writer`."""
+    with video_writer(path, fps, quality, provenance) as write:
+        for frame in frames:
+            write(frame)
 
-    frames: uint8 (H, W, 3), RGB, at least one, all of one size; taken one by one, so an iterator needs the memory of
-    one. fps: frames per second, above 0. quality: 1 to 100, see `constant_rate_factor`.
+
+@contextmanager
+def video_writer(path: Path, fps: float, quality: int, provenance: Provenance) -> Iterator[Callable[[Frame], None]]:
+    """An MP4 that browsers play: H.264, yuv420p, BT.709 colours, index first. An existing file is replaced.
+
+    Gives the function that takes its frames, at least one, uint8 (H, W, 3) in RGB, all of one size.
+    fps: frames per second, above 0. quality: 1 to 100, see `constant_rate_factor`.
     4:2:0 colour needs even sides, so an odd side becomes longer by one pixel: its last row or column is shown twice.
     Raises OSError with the encoder's own words where it fails, as on a full disk.
     """
     if not 0 < fps < float("inf"):
         raise UserError(f"fps is {fps:g}, but must be above 0: give the frames to show in a second, such as 6")
-    even = (_with_even_sides(frame) for frame in frames)
-    first = next(even, None)
-    assert first is not None, "a video needs at least one frame"
-    height, width = first.shape[:2]
+    with ExitStack() as stack:
+        encoder: subprocess.Popen[bytes] | None = None
+        shape: tuple[int, ...] = ()
+
+        def write(frame: Frame) -> None:
+            nonlocal encoder, shape
+            frame = _with_even_sides(frame)
+            if encoder is None:
+                shape = frame.shape
+                encoder = stack.enter_context(_encoder(path, shape, fps, quality, provenance))
+            assert frame.shape == shape, f"a video's frames have one size, not {shape} and {frame.shape}"
+            assert encoder.stdin is not None
+            try:
+                encoder.stdin.write(np.ascontiguousarray(frame).data)
+            except BrokenPipeError:
+                raise _EncoderEndedError from None
+
+        yield write
+        assert encoder is not None, "a video needs at least one frame"
+        assert encoder.stdin is not None
+        with suppress(BrokenPipeError):
+            encoder.stdin.close()
+
+
+class _EncoderEndedError(Exception):
+    """The encoder takes no more frames; why, it says itself."""
+
+
+def _encoder(
+    path: Path, shape: tuple[int, ...], fps: float, quality: int, provenance: Provenance
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """FFmpeg that takes frames of even sides on its stdin."""
+    height, width = shape[:2]
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", repr(float(fps))]
     filters = ["-vf", f"{_RGB_TO_YUV},format=yuv420p,{_COLOUR_TAGS}"]
     encoder = [*_ENCODER, "-crf", f"{constant_rate_factor(quality):g}"]
@@ -53,8 +89,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float, quality: int, p
     metadata = [word for name, text in said.items() for word in ("-metadata", f"{name}={text}")]
     target = ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]  # "file:" keeps odd names from being addresses
     arguments = ["-y", *source, "-i", "pipe:0", *filters, *encoder, *metadata, *target]
-    with _ffmpeg(arguments, f"can't write {path}", stdin=subprocess.PIPE) as process:
-        _feed(process, chain([first], even))
+    return _ffmpeg(arguments, f"can't write {path}", stdin=subprocess.PIPE)
 
 
 def constant_rate_factor(quality: int) -> float:
@@ -95,21 +130,6 @@ def _with_even_sides(frame: Frame) -> Frame:
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _feed(encoder: subprocess.Popen[bytes], frames: Iterable[Frame]) -> None:
-    """Write frames of one size to the encoder until they or it end; why it ended, it says itself."""
-    assert encoder.stdin is not None
-    shape = None
-    for frame in frames:
-        shape = shape or frame.shape
-        assert frame.shape == shape, f"a video's frames have one size, not {shape} and {frame.shape}"
-        try:
-            encoder.stdin.write(np.ascontiguousarray(frame).data)
-        except BrokenPipeError:
-            break
-    with suppress(BrokenPipeError):
-        encoder.stdin.close()
-
-
 @contextmanager
 def _ffmpeg(
     arguments: list[str], failure: str, *, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
@@ -126,6 +146,8 @@ def _ffmpeg(
         with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=said) as process:
             try:
                 yield process
+            except _EncoderEndedError:
+                pass
             except BaseException:
                 process.kill()  # a shorter video than was asked for is none
                 if process.stdin is not None:

@@ -30,7 +30,9 @@ RECORD = {
 
 def save(frames, folder, name="photo", formats=("mp4", "frames"), **more):
     with workplace(folder, new_key()) as aside:
-        return save_clip(frames, RECORD | more, aside, name, formats)
+        return save_clip(
+            [frames[:2], frames[2:]] if len(frames) > 2 else [frames], lambda: RECORD | more, aside, name, formats
+        )
 
 
 def listing(folder):
@@ -151,17 +153,24 @@ def test_unusual_names_are_kept(tmp_path, small_clip, name):
     assert is_whole(paths.record, read_clip_record(paths.record))
 
 
-@pytest.mark.parametrize("writer", ["write_frames", "write_record", "write_video"])
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_a_failure_half_way_leaves_nothing(tmp_path, small_clip, monkeypatch, writer, error):
-    whole = getattr(clip_files, writer)
-
-    def failing(*args):
-        whole(*args)
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+def test_a_failure_half_way_leaves_nothing(tmp_path, small_clip, error, chunks):
+    def failing():
+        yield from [small_clip[:2], small_clip[2:]][:chunks]
         raise error
 
-    monkeypatch.setattr(clip_files, writer, failing)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)), workplace(tmp_path, new_key()) as aside:
+        save_clip(failing(), lambda: RECORD, aside, "photo")
+    assert listing(tmp_path) == []
+
+
+def test_a_record_that_can_not_be_written_leaves_nothing(tmp_path, small_clip, monkeypatch):
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(clip_files, "write_record", full)
+    with pytest.raises(OSError, match="No space"):
         save(small_clip, tmp_path)
     assert listing(tmp_path) == []
 
@@ -184,17 +193,28 @@ def test_a_failure_between_the_renames_leaves_nothing(tmp_path, small_clip, monk
 def test_no_final_name_appears_before_everything_is_written(tmp_path, small_clip, monkeypatch):
     seen = []
 
-    def then_look(write):
-        def write_and_look(*args):
-            write(*args)
+    def looked_at():
+        for chunk in (small_clip[:2], small_clip[2:]):
+            yield chunk
             seen.append([name for name in listing(tmp_path) if not name.startswith(".")])
 
-        return write_and_look
+    with workplace(tmp_path, new_key()) as aside:
+        save_clip(looked_at(), lambda: RECORD, aside, "photo")
+    assert seen == [[], []]
+    assert listing(tmp_path) == ["photo", "photo.json", "photo.mp4"]
 
-    for writer in ("write_frames", "write_record", "write_video"):
-        monkeypatch.setattr(clip_files, writer, then_look(getattr(clip_files, writer)))
-    save(small_clip, tmp_path)
-    assert seen == [[], [], []]
+
+def test_frames_are_written_as_they_come(tmp_path, small_clip):
+    written = []
+
+    def looked_at():
+        for number in range(5):
+            yield small_clip[number : number + 1]
+            written.append(len(list(tmp_path.glob(".claim-*/clip/*.jpg"))))
+
+    with workplace(tmp_path, new_key()) as aside:
+        save_clip(looked_at(), lambda: RECORD, aside, "photo")
+    assert written == [1, 2, 3, 4, 5]
 
 
 SAVE_IN_A_PROCESS = f"""
@@ -204,7 +224,7 @@ from sgm.outputs.clip_files import save_clip
 from sgm.outputs.publishing import workplace
 frames = np.random.default_rng(0).integers(0, 256, (int(sys.argv[2]), 576, 1024, 3), np.uint8)
 with workplace(pathlib.Path(sys.argv[1]), "key") as aside:
-    save_clip(frames, {RECORD}, aside, "photo")
+    save_clip([frames], lambda: {RECORD}, aside, "photo")
 """
 
 
