@@ -1,57 +1,12 @@
-"""Turn an image, or as many as you like, into videos: `python sample.py --help` explains every parameter."""
+"""Turn an image, or as many as you like, into videos: `python sample.py --help` explains every parameter.
 
-from __future__ import annotations
+The command of a checkout. Its story is in `sgm/__main__.py`, so that `python -m sgm` is the same wherever sgm is.
+"""
 
 import sys
-import time
-from functools import partial
 
-from sgm.batch.items import is_single, plan_items
-from sgm.batch.make import load_pipeline, make_clip
-from sgm.batch.ray_engine import make_on_ray, prepared_for_ray
-from sgm.batch.report import clip_line
-from sgm.batch.resume import check_unchanged
-from sgm.batch.run import make_here, run_batch
-from sgm.checkpoint.finding import find_checkpoint
-from sgm.generation.fitting import fit
-from sgm.inputs.image import read_image
-from sgm.outputs.clip_files import make_output_folder, new_key
-from sgm.outputs.publishing import clear_leftovers, workplace
-from sgm.parameters.request import Request
+from sgm.__main__ import sample
 from sgm.parameters.sample_command import run
-from sgm.progress import Progress
-
-
-def sample(request: Request) -> int:
-    """Make the clips that are asked for. Returns 0, or 1 where some of a batch could not be made."""
-    progress = Progress()
-    if request.engine == "ray":
-        request = prepared_for_ray(request)
-    find_weights = partial(find_checkpoint, request.version, request.checkpoint, download=request.download)
-    if request.from_record is not None:
-        image_path, checkpoint = request.input_path, find_weights()
-        check_unchanged(request.from_record, image_path=image_path, checkpoint=checkpoint, model=request.model)
-    items = plan_items(request, warn=progress.say)  # a list's mistakes are told before anything is fetched
-    checkpoint = find_weights()
-
-    if not is_single(request):
-        make_output_folder(request.output_folder)
-        engine = make_on_ray if request.engine == "ray" else make_here
-        make = partial(engine, request=request, checkpoint=checkpoint, progress=progress)
-        return run_batch(items, request, checkpoint, make, progress)
-    (item,) = items
-    with progress.stage("fitting", total=1, unit="image"):  # what is wrong with the image is told before loading
-        picture = fit(read_image(item.image_path), request.model, request.settings.framing)
-    make_output_folder(request.output_folder)
-    clear_leftovers(request.output_folder)
-    pipeline = load_pipeline(request, checkpoint, progress)
-    start = time.monotonic()
-    with workplace(request.output_folder, new_key()) as aside:
-        assert aside is not None, "nobody else has this key"
-        clip = make_clip(pipeline, item, request, aside, picture)
-    progress.print(clip_line(clip.record, request.formats, time.monotonic() - start))
-    return 0
-
 
 if __name__ == "__main__":
     sys.exit(run(sample))

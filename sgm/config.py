@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import UserError
-
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+from .storage.folders import config_folder
 
 
 @dataclass(frozen=True)
@@ -136,9 +135,9 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
     A file may name a `base`: another file's name in the same folder, whose values it changes. Raises UserError for an
     unknown version, a missing file, an unknown or missing key, and a value of the wrong kind.
     """
-    path = config_file or CONFIG_FOLDER / f"{version}.yaml"
+    path = config_file or config_folder() / f"{version}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in config_folder().glob("*.yaml")))
         raise UserError(f"no configuration file {path}; the bundled versions are {known}")
     config: ModelConfig = read_dataclass(ModelConfig, path, version=version)
     for complaint in _contradictions(config):

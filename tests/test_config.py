@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from sgm.config import CONFIG_FOLDER, load_config
+from sgm.config import load_config
 from sgm.errors import UserError
+from sgm.storage.folders import config_folder
 from tests.small_models import miniature_config, write_config
 
 RELEASED = {  # frames, steps, guidance, vector width, decoder: as the versions were released
@@ -30,7 +31,7 @@ def test_released_versions(version: str) -> None:
 
 
 def test_every_bundled_file_is_a_configuration() -> None:
-    versions = {path.stem for path in CONFIG_FOLDER.glob("*.yaml")}
+    versions = {path.stem for path in config_folder().glob("*.yaml")}
     assert versions >= RELEASED.keys()
     for version in versions:
         config = load_config(version)

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.parameters.parameter import NAME, PATH, TRUTH
 from sgm.parameters.sample_command import SAMPLE, run
 from sgm.parameters.sampling import SamplingParameters

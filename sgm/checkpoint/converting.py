@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import ModelConfig, load_config
 from ..errors import UserError
 from ..models.video_model import VideoModel
-from ..storage.whole_file import write_whole
+from ..storage.files import write_whole
 from .diffusers_configs import write_configs
 from .files import COMPONENTS, SUFFIXES, is_safetensors
 from .identifying import fitting_versions

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..storage.hashing import file_sha256
-from ..storage.whole_file import write_whole
+from ..storage.files import file_sha256, write_whole
 from .hub_client import RemoteFile, UnreachableError, cannot_be_reached, received, requested
 from .repository import Repository
 

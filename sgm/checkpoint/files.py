@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
 # The parts of diffusers' folder, and how the names of the files with their weights begin.

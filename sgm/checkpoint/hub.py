@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..config import RELEASES
 from ..errors import UserError
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256
 from .fetching import cache_folder, fetch_files, is_sha256
 from .files import COMPONENTS, Checkpoint, is_safetensors, weight_files, weight_names
 from .hub_client import UnreachableError, list_files

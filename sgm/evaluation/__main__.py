@@ -19,6 +19,7 @@ from ..parameters.command_line import Command, run
 from ..parameters.parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..parameters.presets import PRESETS
 from ..progress import Progress
+from ..storage.folders import output_folder
 
 if TYPE_CHECKING:
     from ..generation.pipeline import Pipeline
@@ -75,7 +76,7 @@ class EvaluationRequest:
         read_fields(self)
         if self.output is None:
             name = f"{self.version}-losses.json" if self.losses else f"{self.version}.json"
-            object.__setattr__(self, "output", Path("outputs", "evaluation", name))
+            object.__setattr__(self, "output", output_folder("evaluation") / name)
         if self.losses:
             for name, default in {"picture": None, "preset": "exact", "num_steps": None, "fp8": "off"}.items():
                 if getattr(self, name) != default:

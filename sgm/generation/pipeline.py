@@ -31,8 +31,7 @@ from ..runtime.fp8 import use_fp8
 from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
-from ..storage.hashing import describe_file
-from ..storage.whole_file import write_whole
+from ..storage.files import describe_file, write_whole
 from .denoiser import Watch
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
@@ -288,6 +287,7 @@ class Pipeline:
             precision=self.precision,
             fp8=self.fp8,
             memory=self.generator.placement.name,
+            threads=torch.get_num_threads(),
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},
             elevations_deg=settings.orbit.elevations_deg if settings.orbit else None,

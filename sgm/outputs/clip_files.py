@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from sgm.errors import UserError
 from sgm.outputs.pictures import write_frames, write_gif, write_webp
 from sgm.outputs.provenance import Provenance
-from sgm.outputs.publishing import part_path, publish
+from sgm.outputs.publishing import check_name, part_path, publish
 from sgm.outputs.record import write_record
 from sgm.outputs.video import write_video
 from sgm.stages import Stages
-from sgm.storage.hashing import file_sha256
+from sgm.storage.files import file_sha256
 
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "frames": ""}  # each with what follows the clip's name
 DEFAULT_FORMATS = ("mp4", "frames")
@@ -76,7 +76,7 @@ def save_clip(
         "files": _describe(aside),
         "stages": {**record["stages"], **stages.measured},
     }
-    write_record(part_path(aside, ".json"), whole_record)
+    write_record(part_path(aside, ".json"), whole_record, aside.parent)
     return clip_paths(aside.parent, publish(aside, name), formats)
 
 
@@ -90,17 +90,15 @@ def is_whole(record_path: Path, record: Mapping[str, Any]) -> bool:
     files = record.get("files")
     if not isinstance(files, dict) or not files:
         return False
-    base = str(record_path.with_suffix(""))
+    folder, name = os.path.realpath(record_path.parent), record_path.stem
     try:
-        return all(file_sha256(Path(base + suffix)) == sha256 for suffix, sha256 in files.items())
+        for suffix, sha256 in files.items():
+            path = f"{folder}/{name}{suffix}"
+            if os.path.realpath(path) != path or file_sha256(Path(path)) != sha256:  # a link may lead anywhere
+                return False
     except (OSError, ValueError):  # one is missing, or has a name that no file has
         return False
-
-
-def check_name(name: str) -> None:
-    """Raises UserError where a clip can't have this name, which is without folders."""
-    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
-        raise UserError(f"{name!r} can't name a clip: give a plain file name, without folders")
+    return True
 
 
 def new_key() -> str:

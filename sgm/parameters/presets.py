@@ -1,4 +1,4 @@
-"""Named trades of fidelity for speed: what each changes of how a clip is sampled. What they lose is in the README."""
+"""Named trades of fidelity for speed: what each changes of how a clip is sampled (losses: docs/speed_and_memory.md)."""
 
 from __future__ import annotations
 

@@ -14,16 +14,15 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ..config import load_config
-from ..errors import UserError
 from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
 from ..parameters.choices import device_parameter
 from ..parameters.command_line import Command, run
 from ..parameters.parameter import PATH, WHOLE, parameter, read_fields
 from ..runtime.devices import choose_device
-from ..storage.hashing import file_sha256
-from ..storage.whole_file import write_whole
-from .config import TrainingConfig, load_training_config
+from ..storage.files import file_sha256, write_whole
+from ..storage.folders import output_folder
+from .config import TrainingConfig, find_training_config, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
@@ -46,7 +45,12 @@ OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objec
 class TrainingRequest:
     """What the command line asks for. Raises UserError for a value that isn't allowed."""
 
-    config_file: Path = parameter(Path(), PATH, "The run: a YAML file of configs/training/.", default_text="none")
+    config_file: Path = parameter(
+        Path(),
+        PATH,
+        "The run: a YAML file, or the name of a bundled one, such as decoder (see configs/training/).",
+        default_text="none",
+    )
     output_folder: Path = parameter(
         None,
         PATH,
@@ -60,10 +64,9 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         read_fields(self)
-        if not self.config_file.is_file():
-            raise UserError(f"no training configuration {self.config_file}: give a YAML file of configs/training/")
+        object.__setattr__(self, "config_file", find_training_config(self.config_file))
         if self.output_folder is None:
-            object.__setattr__(self, "output_folder", Path("outputs", "training", self.config_file.stem))
+            object.__setattr__(self, "output_folder", output_folder("training", self.config_file.stem))
 
 
 def build_model(config: TrainingConfig) -> VideoModel:

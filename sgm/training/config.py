@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..config import read_dataclass
+from ..errors import UserError
+from ..storage.folders import training_config_folder
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ class TrainingConfig:
     log_sigma_std: float
     seed: int
     sheet_every: int
+
+
+def find_training_config(named: Path) -> Path:
+    """The file that is named, or the bundled run of that name. Raises UserError where there is neither."""
+    bundled = {path.stem: path for path in sorted(training_config_folder().glob("*.yaml"))}
+    if named.is_file():
+        return named
+    if str(named) in bundled:
+        return bundled[str(named)]
+    raise UserError(f"no training configuration {named}: give a YAML file, or one of {', '.join(bundled)}")
 
 
 def load_training_config(path: Path) -> TrainingConfig:

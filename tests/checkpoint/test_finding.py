@@ -18,8 +18,9 @@ PROJECT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project's folder for weights, empty, as is the cache of huggingface.co."""
-    monkeypatch.setattr("sgm.checkpoint.finding.CHECKPOINT_FOLDER", tmp_path)
+    """The folders for weights, empty, as is the cache of huggingface.co."""
+    monkeypatch.setattr("sgm.checkpoint.finding.checkpoint_folders", lambda: (tmp_path, tmp_path / "second"))
+    monkeypatch.setattr("sgm.checkpoint.finding.user_checkpoint_folder", lambda: tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
@@ -89,6 +90,14 @@ def test_the_projects_own_file_comes_before_its_folder(folder: Path) -> None:
     assert find_checkpoint("svd") == Checkpoint(folder / "svd")
     (folder / "svd.safetensors").touch()
     assert find_checkpoint("svd") == Checkpoint(folder / "svd.safetensors")
+
+
+def test_the_folders_are_looked_through_in_their_order(folder: Path) -> None:
+    (folder / "second").mkdir()
+    (folder / "second" / "svd.safetensors").touch()
+    assert find_checkpoint("svd") == Checkpoint(folder / "second" / "svd.safetensors")
+    make_folder(folder / "svd")
+    assert find_checkpoint("svd") == Checkpoint(folder / "svd")
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.checkpoint.__main__ import main
 from sgm.checkpoint.converting import convert
 from sgm.parameters.sample_command import run

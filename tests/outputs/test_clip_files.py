@@ -93,6 +93,18 @@ def test_a_record_that_names_no_files_is_not_of_a_whole_clip(tmp_path, small_cli
     assert not is_whole(path, read_clip_record(path) | {"files": files})
 
 
+@pytest.mark.parametrize("planted", ["fifo", "/dev/zero", "mine.mp4"])
+def test_links_and_fifos_in_the_place_of_files_are_not_read(tmp_path, small_clip, planted):
+    path = save(small_clip, tmp_path).record
+    video = (tmp_path / "photo.mp4").rename(tmp_path / "mine.mp4")
+    if planted == "fifo":
+        os.mkfifo(tmp_path / "photo.mp4")
+    else:
+        (tmp_path / "photo.mp4").symlink_to(tmp_path / planted)
+    assert not is_whole(path, read_clip_record(path))
+    assert not is_whole(path, read_clip_record(path) | {"files": {"/../mine.mp4": hashlib.sha256(video.read_bytes())}})
+
+
 def read_clip_record(path):
     return json.loads(path.read_text())
 

@@ -68,6 +68,10 @@ def test_words_become_a_request() -> None:
     assert request == TrainingRequest(Path(CONFIG), Path("outputs/training/svd_tiny"), "cpu", 300)
 
 
+def test_a_bundled_run_is_named_without_its_folder() -> None:
+    assert TrainingRequest(Path("svd_tiny")) == TrainingRequest(Path(CONFIG))
+
+
 def test_a_stopped_training_goes_on_and_leaves_weights_that_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
