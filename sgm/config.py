@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from .errors import UserError
-
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+from .storage.data_files import Bounds, read_dataclass
+from .storage.folders import config_folder
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class GuidanceConfig:
     """Classifier-free guidance scale of each frame: a line, or a triangle that peaks at the middle frame."""
 
     shape: Literal["linear", "triangle"]
-    min_scale: float
-    max_scale: float
+    min_scale: Annotated[float, Bounds(0, 100)]
+    max_scale: Annotated[float, Bounds(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ScalarConfig:
     """One scalar that is embedded as a sinusoid of `width` numbers into the UNet's vector conditioning."""
 
     name: Literal["fps_id", "motion_bucket_id", "cond_aug", "polar_rad", "azimuth_rad"]
-    width: int
+    width: Annotated[int, Bounds(2, 4096)]
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class UNetConfig:
         out what is even over the picture, its colours among it.
     """
 
-    model_channels: int
-    channel_mult: tuple[int, ...]
-    num_res_blocks: int
-    attention_levels: tuple[int, ...]
-    head_channels: int
-    context_dim: int
-    norm_groups: int
+    model_channels: Annotated[int, Bounds(1, 1024)]
+    channel_mult: tuple[Annotated[int, Bounds(1, 16)], ...]
+    num_res_blocks: Annotated[int, Bounds(1, 16)]
+    attention_levels: tuple[Annotated[int, Bounds(0, 7)], ...]
+    head_channels: Annotated[int, Bounds(1, 1024)]
+    context_dim: Annotated[int, Bounds(1, 8192)]
+    norm_groups: Annotated[int, Bounds(1, 1024)]
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,24 @@ class VAEConfig:
     `scale_factor` brings latents to about unit variance: diffusion works on scale_factor * latent.
     """
 
-    latent_channels: int
-    base_channels: int
-    channel_mult: tuple[int, ...]
-    num_res_blocks: int
-    norm_groups: int
-    scale_factor: float
+    latent_channels: Annotated[int, Bounds(1, 256)]
+    base_channels: Annotated[int, Bounds(1, 1024)]
+    channel_mult: tuple[Annotated[int, Bounds(1, 16)], ...]
+    num_res_blocks: Annotated[int, Bounds(1, 16)]
+    norm_groups: Annotated[int, Bounds(1, 1024)]
+    scale_factor: Annotated[float, Bounds(1e-6, 1e6)]
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
     """The image tower of CLIP, a vision transformer. `embed_dim` is the width of the projected embedding."""
 
-    image_size: int
-    patch_size: int
-    width: int
-    layers: int
-    heads: int
-    embed_dim: int
+    image_size: Annotated[int, Bounds(1, 2048)]
+    patch_size: Annotated[int, Bounds(1, 256)]
+    width: Annotated[int, Bounds(1, 8192)]
+    layers: Annotated[int, Bounds(1, 128)]
+    heads: Annotated[int, Bounds(1, 256)]
+    embed_dim: Annotated[int, Bounds(1, 8192)]
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,21 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One version of the model. Sizes are pixels, `width` and `height` those that the version was trained at."""
+    """One version of the model. Sizes are pixels, `width` and `height` those that the version was trained at.
+
+    input: what the model sees of an image: the whole `picture`, scaled and cropped, or the `object` in it, framed on a
+        white square.
+    ends_at_input: whether the clip's last frame is the input itself, as where an orbit comes back to the given view.
+    """
 
     version: str
-    family: Literal["svd", "sv3d"]
-    num_frames: int
-    num_steps: int
-    width: int
-    height: int
-    cond_aug: float
+    input: Literal["picture", "object"]
+    ends_at_input: bool
+    num_frames: Annotated[int, Bounds(1, 1024)]
+    num_steps: Annotated[int, Bounds(1, 1000)]
+    width: Annotated[int, Bounds(8, 8192)]
+    height: Annotated[int, Bounds(8, 8192)]
+    cond_aug: Annotated[float, Bounds(0, 10)]
     decoder: Literal["temporal", "image"]
     guidance: GuidanceConfig
     scalars: tuple[ScalarConfig, ...]
@@ -136,10 +142,10 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
     A file may name a `base`: another file's name in the same folder, whose values it changes. Raises UserError for an
     unknown version, a missing file, an unknown or missing key, and a value of the wrong kind.
     """
-    path = config_file or CONFIG_FOLDER / f"{version}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in CONFIG_FOLDER.glob("*.yaml")))
-        raise UserError(f"no configuration file {path}; the bundled versions are {known}")
+    known = sorted(path.stem for path in config_folder().glob("*.yaml"))
+    if config_file is None and version not in known:
+        raise UserError(f"there is no version {version[:100]!r}; the bundled versions are {', '.join(known)}")
+    path = config_file or config_folder() / f"{version}.yaml"
     config: ModelConfig = read_dataclass(ModelConfig, path, version=version)
     for complaint in _contradictions(config):
         raise UserError(f"{path.name}: {complaint}")
@@ -149,21 +155,13 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
 def _contradictions(config: ModelConfig) -> Iterator[str]:
     """What no model can be built from, though every value by itself is of the right kind."""
     unet, vae, clip = config.unet, config.vae, config.clip
-    counts = {
-        "num_frames": config.num_frames,
-        "num_steps": config.num_steps,
-        **{f"unet: {name}": value for name, value in vars(unet).items() if isinstance(value, int)},
-        **{f"vae: {name}": value for name, value in vars(vae).items() if isinstance(value, int)},
-        **{f"clip: {name}": value for name, value in vars(clip).items()},
-    }
-    for name, count in counts.items():
-        if count < 1:
-            yield f"{name} is {count}, but must be at least 1"
-            return  # what follows divides by some of them
     for name, levels in (("unet", unet.channel_mult), ("vae", vae.channel_mult)):
-        if not levels or min(levels) < 1:
-            yield f"{name}: channel_mult is {list(levels)}, but must hold at least one number, each at least 1"
+        if not levels:
+            yield f"{name}: channel_mult is [], but must hold at least one number"
             return
+    names = [scalar.name for scalar in config.scalars]
+    if len(set(names)) < len(names):
+        yield f"scalars: {', '.join(names)} has one of them twice"
     unet_widths = [unet.model_channels * mult for mult in unet.channel_mult]
     last = len(unet_widths) - 1  # its width is the middle's too, which has attention always
     attending = [width for level, width in enumerate(unet_widths) if level in unet.attention_levels or level == last]
@@ -181,74 +179,12 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
         ("height", config.height, "the model's multiple", config.size_multiple),
     ]
     for name, value, divisor_name, divisor in divisible:
-        if value < 1 or value % divisor:
+        if value % divisor:
             yield f"{name} is {value}, but must be divisible by {divisor_name} ({divisor})"
+    if config.input == "object" and config.width != config.height:
+        yield f"an object is framed on a square, but width is {config.width} and height {config.height}"
     if unet.context_dim != clip.embed_dim:
         yield f"unet: context_dim is {unet.context_dim}, but must be clip's embed_dim ({clip.embed_dim})"
-    if vae.scale_factor <= 0:
-        yield f"vae: scale_factor is {vae.scale_factor:g}, but must be above 0"
-
-
-def read_dataclass(kind: Any, path: Path, **values: Any) -> Any:
-    """A YAML file as the frozen dataclass `kind`; `values` are fields that the file does not hold.
-
-    Raises UserError as `load_config` does.
-    """
-    return _build(kind, _read_with_base(path, seen=()) | values, where=path.name)
-
-
-def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if path in seen:
-        raise UserError(f"{path} is its own base; a configuration's bases must end at a file without one")
-    try:
-        values: Any = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read as YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, DictConfig):
-        raise UserError(f"{path} must hold a mapping of names to values")
-    base = values.pop("base", None)
-    if base is not None:
-        siblings = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        if base not in siblings:
-            raise UserError(f"{path} is based on {base!r}, which is not beside it: there are {', '.join(siblings)}")
-        values = OmegaConf.merge(_read_with_base(path.with_name(f"{base}.yaml"), (*seen, path)), values)
-    plain = OmegaConf.to_container(values, resolve=False)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """The value as `kind`: a dataclass, a tuple of one kind, a literal, or a plain number, string or truth value."""
-    from dataclasses import fields
-    from typing import get_args, get_origin, get_type_hints
-
-    if hasattr(kind, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: expected a mapping, got {value!r}")
-        hints = get_type_hints(kind)
-        names = [field.name for field in fields(kind)]
-        if unknown := sorted(set(value) - set(names)):
-            raise UserError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(names)}")
-        if missing := [name for name in names if name not in value]:
-            raise UserError(f"{where}: the key {missing[0]!r} is missing")
-        return kind(**{name: _build(hints[name], value[name], f"{where}: {name}") for name in names})
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise UserError(f"{where}: expected a list, got {value!r}")
-        return tuple(_build(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise UserError(f"{where}: {value!r} is not one of {', '.join(map(str, get_args(kind)))}")
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise UserError(f"{where}: expected {kind.__name__}, got {value!r}")
-    return value
 
 
 @dataclass(frozen=True)

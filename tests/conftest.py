@@ -1,6 +1,10 @@
+import os
 import signal
 
 import pytest
+
+# Before torch is imported, here or by what a test starts: threads that wait busily are slow on cores that others use.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session", autouse=True)

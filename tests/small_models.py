@@ -4,12 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from sgm.config import CLIPConfig, ModelConfig, load_config
-from sgm.models.video_model import VideoModel
+from sgm.models.video_model import VideoModel, empty_model
 from tests.deterministic_weights import weights_for
 
 DATA = Path(__file__).parent / "reference"
@@ -58,19 +57,17 @@ def read_golden(version: str) -> Golden:
 
 def deterministic_state(config: ModelConfig) -> dict[str, Tensor]:
     """What a checkpoint of this structure would hold: the deterministic weights under the released keys."""
-    with torch.device("meta"):
-        model = VideoModel(config)
+    model = empty_model(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     return {key: weights_for(key, shapes[name]) for name, key in model.checkpoint_keys()}
 
 
 def deterministic_model(config: ModelConfig) -> VideoModel:
     """A model with the deterministic weights, float32 on the CPU, without the way through a file."""
-    with torch.device("meta"):
-        model = VideoModel(config)
+    model = empty_model(config)
     state = deterministic_state(config)
     model.load_state_dict({name: state[key] for name, key in model.checkpoint_keys()}, assign=True)
-    return model.requires_grad_(False).eval()
+    return model
 
 
 def write_config(config: ModelConfig, path: Path) -> Path:

@@ -1,9 +1,14 @@
+import json
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+import yaml
 
-from sgm.config import CONFIG_FOLDER, load_config
+from sgm.config import load_config
 from sgm.errors import UserError
+from sgm.storage.folders import config_folder
 from tests.small_models import miniature_config, write_config
 
 RELEASED = {  # frames, steps, guidance, vector width, decoder: as the versions were released
@@ -30,7 +35,7 @@ def test_released_versions(version: str) -> None:
 
 
 def test_every_bundled_file_is_a_configuration() -> None:
-    versions = {path.stem for path in CONFIG_FOLDER.glob("*.yaml")}
+    versions = {path.stem for path in config_folder().glob("*.yaml")}
     assert versions >= RELEASED.keys()
     for version in versions:
         config = load_config(version)
@@ -53,7 +58,7 @@ def test_base_is_changed_key_by_key(tmp_path: Path) -> None:
 
 MISTAKES = {
     "side that is not divisible": ("width: 1001", "width is 1001, but must be divisible by the model's multiple"),
-    "nothing": ("num_frames: 0", "num_frames is 0, but must be at least 1"),
+    "nothing": ("num_frames: 0", "num_frames: 0 is not from 1 to 1024"),
     "no levels": ("unet: {channel_mult: []}", r"unet: channel_mult is \[\], but must hold"),
     "groups that do not divide": ("vae: {norm_groups: 7}", r"channel_mult is \d+, but .* norm_groups \(7\)"),
     "other widths": ("unet: {context_dim: 48}", "unet: context_dim is 48, but must be clip's embed_dim"),
@@ -65,6 +70,7 @@ MISTAKES = {
     "wrong kind": ("num_frames: many", "num_frames: expected int, got 'many'"),
     "fraction": ("num_frames: 7.5", r"num_frames: expected int, got 7\.5"),
     "truth for a number": ("num_frames: true", "num_frames: expected int, got True"),
+    "object on no square": ("input: object\nwidth: 64", "framed on a square, but width is 64 and height 32"),
     "not among the choices": ("decoder: audio", "decoder: 'audio' is not one of temporal, image"),
     "no list": ("unet: {channel_mult: 2}", "channel_mult: expected a list, got 2"),
     "no mapping": ("unet: 3", "unet: expected a mapping, got 3"),
@@ -86,8 +92,8 @@ def test_mistakes_are_named(tmp_path: Path, mistake: str) -> None:
 
 def test_missing_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
-    path.write_text("family: svd\nnum_steps: 3\n")
-    with pytest.raises(UserError, match="the key 'num_frames' is missing"):
+    path.write_text("input: picture\nnum_steps: 3\n")
+    with pytest.raises(UserError, match="the key 'ends_at_input' is missing"):
         load_config("svd", path)
 
 
@@ -107,9 +113,7 @@ def test_bases_that_never_end(tmp_path: Path) -> None:
         load_config("svd", path)
 
 
-@pytest.mark.parametrize(
-    "text", ["- 1\n- 2\n", "{", "a: ${oc.env:HOME}\n", "\x00"], ids=["list", "open", "variable", "zero"]
-)
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "{", "\x00"], ids=["list", "open", "zero"])
 def test_files_that_are_no_mapping_of_values(tmp_path: Path, text: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(text)
@@ -120,3 +124,119 @@ def test_files_that_are_no_mapping_of_values(tmp_path: Path, text: str) -> None:
 def test_unknown_version_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match="the bundled versions are"):
         load_config("svd_2")
+
+
+@pytest.mark.parametrize(
+    "text", ["base: ${oc.env:SECRET}\n", "num_frames: ${oc.env:SECRET}\n", "${oc.env:SECRET}: 1\n"]
+)
+def test_the_environment_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="a configuration has no variables, only values") as caught:
+        load_config("svd", path)
+    assert "hunter2" not in str(caught.value)
+
+
+BOMBS = {
+    "nested lists": ("a: " + "[" * 50_000, "nested more than 8 levels deep"),
+    "nested mappings": ("a: " + "{a: " * 10_000, "nested more than 8 levels deep"),
+    "aliases": ("a: &a [1, 2]\nb: &b [*a, *a]\nc: [*b, *b]\n", "anchor or alias"),
+    "size": ("# " + "x" * 2**16, "larger than a configuration may be"),
+    "long name": ("x" * 5_000 + ": 1", "more than 200 characters"),
+    "long base": ("base: " + "x" * 5_000, "more than 200 characters"),
+    "long number": ("num_frames: " + "9" * 5_000, "more than 200 characters"),
+    "mixed keys": ("1: 2\na: 3\n", "1 for a key, which must be a name"),
+    "tag": ("num_frames: !!python/name:os.system\n", "has a tag"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_files_that_would_take_all_time_or_memory(tmp_path: Path, bomb: str) -> None:
+    text, told = BOMBS[bomb]
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=told):
+        load_config("svd", path)
+
+
+def test_names_too_long_for_a_file() -> None:
+    with pytest.raises(UserError, match="the bundled versions are"):
+        load_config("x" * 5_000)
+    with pytest.raises(UserError, match="can't be read"):
+        load_config("svd", Path("x" * 5_000))
+
+
+OUT_OF_BOUNDS = {
+    "unet: {num_res_blocks: 1000000}": "num_res_blocks: 1000000 is not from 1 to 16",
+    "clip: {layers: 1000000000}": "layers: 1000000000 is not from 1 to 128",
+    "unet: {channel_mult: [1, 1000000]}": r"channel_mult\[1\]: 1000000 is not from 1 to 16",
+    "unet: {channel_mult: [1, 1, 1, 1, 1, 1, 1, 1, 1]}": "channel_mult: expected at most 8 items, got 9",
+    "num_frames: 1000000": "num_frames: 1000000 is not from 1 to 1024",
+    "cond_aug: .nan": "cond_aug: nan is not from 0 to 10",
+    "guidance: {max_scale: .inf}": "max_scale: inf is not from 0 to 100",
+    "vae: {scale_factor: 0}": "scale_factor: 0.0 is not from 1e-06",
+    "scalars: [{name: cond_aug, width: 32}, {name: cond_aug, width: 32}]": "has one of them twice",
+}
+
+
+@pytest.mark.parametrize("text", OUT_OF_BOUNDS)
+def test_numbers_that_no_model_has(tmp_path: Path, text: str) -> None:
+    write_config(miniature_config("svd"), tmp_path / "parent.yaml")
+    path = tmp_path / "own.yaml"
+    path.write_text(f"base: parent\n{text}\n")
+    with pytest.raises(UserError, match=OUT_OF_BOUNDS[text]):
+        load_config("svd", path)
+
+
+ODD_VALUES: list[object] = [None, True, -1, 0, 10**9, 10**150, 1e308, float("nan"), float("inf"), "", "x" * 150, "???"]
+ODD_VALUES += ["*", "1:30", [], {}, [[]], [None], {"a": 1}, [{"a": []}], ["1", 2], "2001-01-01", "${a}", "\U0001f600"]
+ODD_TEXT = [
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    "&a ",
+    "*a",
+    "!!int ",
+    "- ",
+    "\t",
+    "\x00",
+    "? ",
+    "|",
+    '"',
+    "'",
+    "#",
+    "<<: ",
+    "---\n",
+]
+
+
+def mutated(values: dict[str, object], random: Random) -> str:
+    """A configuration's text with one value or one place of the text replaced."""
+    values = json.loads(json.dumps(values))
+    parent: Any = values
+    key = random.choice(list(parent))
+    while isinstance(parent[key], (dict, list)) and parent[key] and random.random() < 0.7:
+        parent = parent[key]
+        key = random.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+    parent[key] = random.choice(ODD_VALUES)
+    text = yaml.safe_dump(values)
+    if random.random() < 0.5:
+        place = random.randrange(len(text))
+        text = text[:place] + random.choice(ODD_TEXT) + text[place + random.randrange(3) :]
+    return text
+
+
+def test_mutated_configurations_are_read_or_refused_in_a_line(tmp_path: Path) -> None:
+    values = json.loads(write_config(miniature_config("sv3d_p"), tmp_path / "whole.yaml").read_text())
+    random, path, refusals = Random(0), tmp_path / "own.yaml", []
+    for _ in range(300):
+        path.write_text(mutated(values, random))
+        try:
+            load_config("sv3d_p", path)
+        except UserError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 200
+    assert [told for told in refusals if len(told.splitlines()) != 1 or len(told) > 1000] == []

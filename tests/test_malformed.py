@@ -20,7 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.parameters.parameter import NAME, PATH, TRUTH
 from sgm.parameters.sample_command import SAMPLE, run
 from sgm.parameters.sampling import SamplingParameters
@@ -96,13 +96,14 @@ def bad_configs() -> Iterator[bytes]:
         yield changed(values, (f"key{RANDOM.random()}",), 1).encode()
     yield from (b"", b"- 1\n- 2\n", b"text", b"\xff\xfe\x00", b"a: [", b"base: ../../etc/passwd\n", b"base: [1]\n")
     yield b"!!python/object/apply:os.system ['touch hacked']\n"
-    yield b"family: !!python/name:os.system\n" + yaml.safe_dump(values).encode()
+    yield b"input: !!python/name:os.system\n" + yaml.safe_dump(values).encode()
     yield b"a: " + b"[" * 5000
     yield path.read_bytes()[: path.stat().st_size // 3]
 
 
 WRONG_VALUES = ["x", "", -1, 10**30, [], [1, [2]], {"a": 1}, True, False, 1.5e308, "1e999", "٣x", "\x00", ["a"]]
-NUMERIC = [name for name in SAMPLE.parameters if SAMPLE.parameters[name].high is not None]
+DECLARED = {name: declared for name, (declared, _) in SAMPLE.parameters.items()}
+NUMERIC = [name for name, declared in DECLARED.items() if declared.high is not None]
 BAD_NAMES = [
     "..",
     ".",
@@ -146,10 +147,14 @@ def bad_flags() -> Iterator[list[str]]:
             str(RANDOM.choice(["x", "-1000", "1e400", "nan", "[1", "[]", "1,,2", "0x", "--5", "9" * 5000])),
         ]
     for name in (
-        name for name, declared in SAMPLE.parameters.items() if declared.kind in (NAME, TRUTH) and not declared.choices
+        name
+        for name, (declared, _) in SAMPLE.parameters.items()
+        if declared.kind in (NAME, TRUTH) and not declared.choices
     ):
         yield [f"--{name}", "perhaps"]
-    for name in [name for name, declared in SAMPLE.parameters.items() if declared.choices or declared.kind is PATH]:
+    for name in [
+        name for name, (declared, _) in SAMPLE.parameters.items() if declared.choices or declared.kind is PATH
+    ]:
         yield [f"--{name}"]  # without a value
     yield from (
         ["--sede", "3"],

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean
 from ..inputs.find import check_image_path, fixed_part, images_in, images_like, is_folder, is_pattern
-from ..outputs.clip_files import check_name
+from ..outputs.publishing import check_name
 from ..parameters.parameter import NAME, PATH, Parameter, parameters_of
 from ..parameters.request import Request
 from ..parameters.sampling import SamplingParameters, SamplingSettings, ignored_parameters

@@ -34,7 +34,7 @@ from .resume import Records, claim_key
 if TYPE_CHECKING:
     import torch
 
-    from ..generation.pipeline import Clip, Pipeline, Shot
+    from ..generation.pipeline import Pipeline, Shot, Take
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Maker:
             if begun := [job for job in jobs if job.fitted is not None]:
                 self._generate(begun)
             for job in jobs:
-                if job.clip is not None:
+                if job.take is not None:
                     with job.step():
                         job.save()
         finally:
@@ -123,19 +123,19 @@ class Maker:
         if len(jobs) == 1:
             (job,) = jobs
             with job.step():
-                (job.clip,) = self.trying_twice(lambda: [take.clip() for take in self.pipeline.take(shots)])
-            if job.clip is None:
+                (job.take,) = self.trying_twice(lambda: self.pipeline.take(shots))
+            if job.take is None:
                 self._give_back_memory()
             return
         start = time.monotonic()
         try:
-            clips = [take.clip() for take in self.pipeline.take(shots)]
+            takes = self.pipeline.take(shots)
         except Exception as error:
             self.progress.say(f"{len(jobs)} clips at once failed, now half as many: {in_one_line(error)}")
             ran_out = is_out_of_memory(error)
         else:
-            for job, clip in zip(jobs, clips, strict=True):
-                job.clip = clip
+            for job, take in zip(jobs, takes, strict=True):
+                job.take = take
                 job.seconds += (time.monotonic() - start) / len(jobs)
             return
         if ran_out:  # out here, where the error no longer holds on to what filled it
@@ -214,7 +214,7 @@ class _Job:
     was_there: Path | None = None
     fitted: _Fitted | None = None
     shot: Shot | None = None
-    clip: Clip | None = None
+    take: Take | None = None
     saved: ClipPaths | None = None
     reason: str | None = None
     ends_run: bool = False
@@ -263,18 +263,17 @@ class _Job:
         self.shot = replace(shot, stages=fitted.stages)
 
     def save(self) -> None:
-        """Write the clip's files and give them their names."""
+        """Decode the clip, write its files as the frames come, and give them their names."""
+        take, request = self.take, self.maker.request
+        assert take is not None
+        assert self.aside is not None
+        aside, name = self.aside, self.item.stem
 
         def save() -> ClipPaths:
-            assert self.clip is not None
-            assert self.aside is not None
-            request = self.maker.request
-            return save_clip(
-                self.clip.frames, self.clip.record, self.aside, self.item.stem, request.formats, request.quality
-            )
+            return save_clip(take.frames(), take.record, aside, name, request.formats, request.quality)
 
-        with self.maker.progress.stage("writing", total=1, unit="clip"):
-            self.saved = self.maker.trying_twice(save)
+        self.saved = self.maker.trying_twice(save)
+        self.take = None  # the latents' memory is the next clip's
 
     def outcome(self, *, ends_run: bool) -> Outcome | None:
         """What came of it; `ends_run` is whether a failure ends the run in any case."""
@@ -284,8 +283,8 @@ class _Job:
         if self.was_there is not None:
             return Outcome(self.item, "there", self.was_there)
         if self.saved is not None:
-            assert self.clip is not None
-            frames, height, width, _ = self.clip.frames.shape
+            assert self.shot is not None
+            frames, (width, height) = self.shot.settings.num_frames, self.shot.picture.size
             plural = "" if frames == 1 else "s"
             shown = f"{self.saved.main}: {frames} frame{plural}, {width}x{height}, {self.seconds:.1f} s"
             return Outcome(self.item, "made", self.saved.record, shown, seconds=self.seconds)
@@ -295,7 +294,7 @@ class _Job:
         reason = in_one_line(error)
         if is_gone(folder := self.maker.request.output_folder):
             reason, self.ends_run = f"output_folder {folder} was moved or removed meanwhile", True
-        self.reason, self.fitted, self.shot, self.clip = self.reason or reason, None, None, None
+        self.reason, self.fitted, self.shot, self.take = self.reason or reason, None, None, None
         self.ends_run |= is_out_of_room(error)
 
     def _fit(self) -> _Fitted:

@@ -36,7 +36,7 @@ JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else it takes minutes to find ou
 def prepared_for_ray(request: Request) -> Request:
     """The request with paths that hold on every machine. Raises UserError where Ray, or its cluster, isn't there."""
     if any(importlib.util.find_spec(package) is None for package in ("ray", "pyarrow", "pandas")):
-        raise UserError("engine ray needs Ray, which is not installed: pip install -r requirements-ray.txt")
+        raise UserError("engine ray needs Ray, which is not installed: pip install 'ray[data]'")
     if is_single(request):
         raise UserError("engine ray is for batches: give a folder, a pattern or a list as input_path, or omit engine")
     if request.device is not None and ":" in request.device:

@@ -20,14 +20,15 @@ from typing import Any
 
 from ..checkpoint.files import Checkpoint
 from ..config import ModelConfig
-from ..errors import UserError
+from ..errors import UserError, shortened
 from ..generation.fitting import fitted_size
 from ..outputs.clip_files import is_whole
-from ..outputs.record import read_record
-from ..parameters.parameter import kind_of_device, parameters_of
+from ..outputs.record import identity, read_record
+from ..parameters.parameter import kind_of_device
+from ..parameters.remake import recorded_sampling
 from ..parameters.request import Request
-from ..parameters.sampling import SamplingParameters, SamplingSettings
-from ..storage.hashing import file_sha256
+from ..parameters.sampling import SamplingSettings
+from ..storage.files import file_sha256
 from .items import Item
 
 RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)
@@ -63,7 +64,7 @@ def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
     wanted = {
         "item": {**asdict(item), "line": None, "image_path": _content(item.image_path)},
         "model": asdict(request.model),
-        "checkpoint": checkpoint.describe()["sha256"],
+        "checkpoint": identity(checkpoint.describe()),
         **{name: getattr(request, name) for name in ("fp8", "formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
@@ -91,7 +92,7 @@ def _records_by_name(folder: Path) -> dict[str, list[Path]]:
 def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoint: Checkpoint) -> bool:
     """Whether a record is that of the clip which the item asks for; what is quick to compare comes first."""
     output, image = record["output"], record["input"]
-    if record["model"] != _as_json(request.model) or not _has_formats(output, request):
+    if _recorded_model(record) != _as_json(request.model) or not _has_formats(output, request):
         return False
     if request.device is not None and kind_of_device(request.device) != kind_of_device(record.get("device")):
         return False
@@ -99,26 +100,21 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
         return False
     if request.fp8 != record.get("fp8", "off"):
         return False
-    if _recorded_settings(record["parameters"], request.model) != _with_size(item.settings, request.model, image):
+    if _recorded_settings(record, request.model) != _with_size(item.settings, request.model, image):
         return False
-    return (
-        image["sha256"] == _content(item.image_path)
-        and record["checkpoint"]["sha256"] == checkpoint.describe()["sha256"]
+    return image["sha256"] == _content(item.image_path) and identity(record["checkpoint"]) == identity(
+        checkpoint.describe()
     )
 
 
 def _has_formats(output: Mapping[str, Any], request: Request) -> bool:
-    formats = output.get("formats")
-    return (
-        isinstance(formats, list) and set(request.formats) <= set(formats) and output.get("quality") == request.quality
-    )
+    return set(request.formats) <= set(output.get("formats", ())) and output.get("quality") == request.quality
 
 
-def _recorded_settings(recorded: Mapping[str, Any], model: ModelConfig) -> SamplingSettings | None:
+def _recorded_settings(record: Mapping[str, Any], model: ModelConfig) -> SamplingSettings | None:
     """The settings that a record's parameters resolve to; None where they are none of this program's."""
-    known = parameters_of(SamplingParameters)
     try:
-        return SamplingParameters(**{name: recorded[name] for name in known if name in recorded}).resolved_for(model)
+        return recorded_sampling(record).resolved_for(model)
     except UserError:
         return None
 
@@ -127,7 +123,7 @@ def _with_size(settings: SamplingSettings, model: ModelConfig, image: Mapping[st
     """The settings with the frame's size that follows from the image's; None where none does."""
     try:
         width, height = fitted_size((image["width"], image["height"]), model, settings.framing)
-    except (UserError, TypeError, ZeroDivisionError):  # the recorded size is not that of an image
+    except UserError:  # the recorded size is not that of an image
         return None
     return replace(settings, framing=replace(settings.framing, width=width, height=height))
 
@@ -138,28 +134,40 @@ def _as_json(values: ModelConfig) -> dict[str, Any]:
     return as_json
 
 
+def _recorded_model(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's configuration as one of today: an older one names a family, and means what this took in and made."""
+    model = dict(record["model"])
+    family = model.pop("family", None)
+    if family in ("svd", "sv3d"):
+        model |= {"input": "object" if family == "sv3d" else "picture", "ends_at_input": family == "sv3d"}
+    return model
+
+
 def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoint, model: ModelConfig) -> None:
     """Compare image, weights and the model's configuration with the record's. Raises UserError naming what differs."""
     record = read_record(record_path)
-    now = json.loads(json.dumps(asdict(model)))
-    if changed := sorted(key for key in now.keys() | record["model"] if now.get(key) != record["model"].get(key)):
+    now, then = _as_json(model), _recorded_model(record)
+    if changed := sorted(key for key in now.keys() | then if now.get(key) != then.get(key)):
+        named = [key if key in now else shortened(repr(key)) for key in changed[:5]]
         raise UserError(
             f"the configuration of {model.version} is not the one of {record_path} (it differs in"
-            f" {', '.join(changed)}): give the right one with --config"
+            f" {', '.join(named)}): give the right one with --config"
         )
-    if not image_path.is_file():
+    try:
+        image_sha256 = file_sha256(image_path)
+    except OSError as error:
         raise UserError(
-            f"{record_path} needs the file {image_path}, which is not there: give its new place with --input_path"
-        )
-    image_sha256 = record["input"]["sha256"]
-    if image_sha256 is not None and file_sha256(image_path) != image_sha256:
+            f"{record_path} needs the image {shortened(repr(str(image_path)))}, which can't be read"
+            f" ({error.strerror}): give its new place with --input_path"
+        ) from error
+    if record["input"]["sha256"] not in (None, image_sha256):  # none is recorded of an image from memory
         raise _not_the_same(image_path, record_path, "--input_path")
-    if checkpoint.describe()["sha256"] != record["checkpoint"]["sha256"]:
+    if identity(checkpoint.describe()) != identity(record["checkpoint"]):
         raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
 
 
 def _not_the_same(path: Path, record_path: Path, flag: str) -> UserError:
     return UserError(
-        f"{path} is not what the clip of {record_path} was made from (its SHA-256 differs):"
+        f"{shortened(repr(str(path)))} is not what the clip of {record_path} was made from (its SHA-256 differs):"
         f" give the right one with {flag}"
     )

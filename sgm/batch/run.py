@@ -18,9 +18,8 @@ from ..outputs.clip_files import make_output_folder
 from ..outputs.publishing import CLAIM, CONTACT_SHEET_NAME, LOCK, REPORT_NAME, clear_leftovers
 from ..parameters.request import Request
 from ..progress import Progress
-from ..storage.interrupts import uninterrupted
-from ..storage.lock_file import locked
-from ..storage.whole_file import write_whole
+from ..storage.files import write_whole
+from ..storage.locks import locked, uninterrupted
 from .contact_sheet import check_contact_sheet_is_ours, write_contact_sheet
 from .items import Item, is_single
 from .make import Maker, is_gone

@@ -1,4 +1,4 @@
-"""diffusers' own pipeline with the weights of a model of ours, for measuring side by side."""
+"""diffusers' own pipeline with the weights of one of our models, to be measured side by side."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
-from ..checkpoint.diffusers_configs import component_configs
+from ..checkpoint.diffusers_configs import component_configs, has_its_conditions
 from ..checkpoint.layouts import diffusers_folder
 from ..config import ModelConfig
 from ..errors import UserError
@@ -20,7 +21,7 @@ from .subject import Subject
 
 def check_diffusers(config: ModelConfig) -> None:
     """Raises UserError where there is no diffusers to measure against, or none for this version."""
-    if config.family != "svd":
+    if not has_its_conditions(config):
         raise UserError(f"diffusers has no pipeline for {config.version}: measure it without --against diffusers")
     try:
         import diffusers  # noqa: F401
@@ -40,8 +41,8 @@ class Rival:
     def clip_of(self, subject: Subject) -> Callable[[], object]:
         """A function that makes the clip that the subject makes."""
         settings, guidance = subject.settings, subject.pipeline.config.guidance
-        pixels = ((subject.image[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
-        image = Image.fromarray(pixels.numpy())
+        pixels = ((subject.image[0] + 1) * 127.5).round().to(torch.uint8)
+        image = Image.fromarray(rearrange(pixels, "c h w -> h w c").numpy())
 
         def make() -> object:
             return self.pipeline(
@@ -68,16 +69,17 @@ class Rival:
         frames = subject.settings.num_frames
 
         def by_clip(x: Tensor) -> Tensor:
-            return x.unflatten(0, (-1, frames)).to(unet.dtype)
+            return rearrange(x, "(b t) c h w -> b t c h w", t=frames).to(unet.dtype)
 
         def step() -> Tensor:
             with torch.inference_mode():
-                return unet(
+                made = unet(
                     by_clip(given.x),
                     given.noise[0],
                     given.context.to(unet.dtype),
                     added_time_ids=given.scalars.to(unet.dtype),
-                ).sample.flatten(0, 1)
+                ).sample
+                return rearrange(made, "b t c h w -> (b t) c h w")
 
         return step
 

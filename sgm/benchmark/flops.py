@@ -1,4 +1,4 @@
-"""How much there is to compute, counted without computing it, and how much a device computes a second at most."""
+"""How many operations a clip takes, counted without computing it, and how many a device does per second at most."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..checkpoint.loading import empty_model
 from ..config import ModelConfig
+from ..diffusion.guidance import clips_a_step
+from ..models.video_model import empty_model
 from .timing import measure_in_turn
 
 CEILING_SIZE = {"cuda": 8192, "mps": 4096, "cpu": 1024}
@@ -28,9 +29,9 @@ class Arithmetic:
 
 
 def count(config: ModelConfig, num_frames: int, height: int, width: int, decoding_t: int) -> Arithmetic:
-    """What a clip of this size (pixels) takes, counted on the meta device."""
+    """The operations of a clip of this size (pixels), counted on the meta device."""
     model = empty_model(config)
-    clips = 1 if config.guidance.min_scale == config.guidance.max_scale == 1 else 2
+    clips = clips_a_step(config.guidance)
     height, width = height // config.latent_factor, width // config.latent_factor
     frames = clips * num_frames
     channels = config.vae.latent_channels
@@ -63,7 +64,7 @@ def count(config: ModelConfig, num_frames: int, height: int, width: int, decodin
 
 
 def ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large product of two square matrices: the most that can be hoped for."""
+    """Operations per second in a large product of two square matrices: the most that can be hoped for."""
     size = CEILING_SIZE[device.type]
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     timing = measure_in_turn({"product": lambda: left @ right}, device, warmups=3, repeats=10)["product"]

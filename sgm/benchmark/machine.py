@@ -14,7 +14,7 @@ from ..outputs.record import package_versions
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Names, clocks and versions of what decides how long things take."""
+    """Names, clocks and versions of everything that speed depends on."""
     described = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": _processor(),
@@ -34,21 +34,21 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's own name where the system tells it, else its kind."""
-    told = Path("/proc/cpuinfo")
-    if told.is_file():
-        for line in told.read_text().splitlines():
+    """The processor's own name where the system gives it, else its kind."""
+    known = Path("/proc/cpuinfo")
+    if known.is_file():
+        for line in known.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
 def _clocks(device: torch.device) -> str:
-    """The graphics card's clocks, the highest ones and its power limit; empty where the driver's tool isn't there."""
+    """The graphics card's clocks, their maxima and its power limit; empty where the driver's tool is missing."""
     query = "clocks.sm,clocks.max.sm,clocks.mem,power.limit,driver_version"
     index = device.index or 0
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             ["nvidia-smi", f"--id={index}", f"--query-gpu={query}", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -56,4 +56,4 @@ def _clocks(device: torch.device) -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return told.stdout.strip()
+    return answer.stdout.strip()

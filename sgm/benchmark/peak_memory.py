@@ -1,4 +1,4 @@
-"""How much memory tensors take at most, counted on the way: on any device, the meta device too.
+"""The most memory that tensors take, counted as they are made: on any device, including the meta device.
 
 On the meta device nothing is computed, so that a model of any size is counted in seconds on any machine. The count is
 of tensors alone: what a library needs to work in, and what an allocator loses to fragments, comes on top.

@@ -10,15 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..checkpoint.loading import empty_model
 from ..config import ModelConfig
-from ..models.video_model import VideoModel
+from ..models.video_model import VideoModel, empty_model
 
 MIN_CLIP_LAYERS = 2
 
 
 def narrowed(config: ModelConfig, model_channels: int) -> ModelConfig:
-    """The configuration with so many channels at the UNet's finest level, and all else in proportion.
+    """The configuration with this many channels at the UNet's finest level, and everything else in proportion.
 
     Heads keep their width, so their number falls; where it would fall below one, they become narrower.
     """
@@ -41,7 +40,7 @@ def narrowed(config: ModelConfig, model_channels: int) -> ModelConfig:
 
 
 def write_random_weights(config: ModelConfig, path: Path, dtype: torch.dtype) -> None:
-    """A checkpoint of this structure with random weights, such that activations stay of about unit size."""
+    """A checkpoint of this structure with random weights that keep activations at about unit size."""
     model = empty_model(config)
     generator = torch.Generator().manual_seed(0)
     keys = dict(model.checkpoint_keys())

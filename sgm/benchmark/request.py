@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..parameters.choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
 from ..parameters.parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
 from ..parameters.presets import PRESETS
+from ..storage.folders import output_folder
 
 
 def _read_size(value: Any) -> tuple[int, int]:
@@ -89,6 +90,6 @@ class BenchmarkRequest:
     def __post_init__(self) -> None:
         read_fields(self)
         if self.output is None:
-            object.__setattr__(self, "output", Path("outputs", "benchmark", f"{self.version}.json"))
+            object.__setattr__(self, "output", output_folder("benchmark") / f"{self.version}.json")
         if self.output.suffix != ".json":
             raise UserError(f"output can't be {str(self.output)!r}: give a name that ends in .json")

@@ -1,4 +1,4 @@
-"""The benchmark's run: each way of making the clip is loaded, measured and let go of; rivals run in turn with it."""
+"""The benchmark's run: each way of making the clip is loaded, measured and freed, in turn with its rivals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,59 +46,30 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         check_diffusers(config)
     if request.cap_gb is not None:
         _cap(device, request.cap_gb)
-    ways = list(itertools.product(request.preset, request.memory))
-    settings = {preset: _settings(request, config, preset) for preset in request.preset}
+    exact, *_ = [_settings(request, config, preset) for preset in ("exact", *request.preset)]  # all are checked here
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
-        weights = _weights(request, config, Path(folder), PRECISIONS[precision])
-
-        def load_subject(preset: str, memory: str, precision: str, fp8: str, compiled: bool) -> Subject:
-            pipeline = load(
-                request.version,
-                **weights,
-                device=str(device),
-                precision=precision,
-                fp8=fp8,
-                memory=memory,
-                compile=compiled,
-                progress=Progress(quiet=True),
-            )
-            sides = (settings[preset].framing.height or config.height, settings[preset].framing.width or config.width)
-            generator = torch.Generator().manual_seed(0)
-            image = torch.rand(1, 3, *sides, generator=generator) * 2 - 1
-            return Subject(pipeline, image, settings[preset])
-
-        exact = _settings(request, config, "exact")
-        settings.setdefault("exact", exact)
-        reference = _reference(load_subject("exact", "high", "fp32", "off", False)) if request.reference else None
+        weights = _weights(request, config, Path(folder), PRECISIONS[precision], progress)
+        bench = Bench(request, config, device, precision, weights, progress)
         limit = ceiling(device, PRECISIONS[precision])
+        reference = bench.reference() if request.reference else None
         results: list[dict[str, Any]] = []
         rivals: list[dict[str, Any]] = []
+        ways = list(itertools.product(request.preset, request.memory))
         for preset, memory in progress.track("measuring", ways, unit="way"):
-            start = time.perf_counter()
-            subject = load_subject(preset, memory, precision, request.fp8, request.compile)
-            synchronize(device)
-            loading = time.perf_counter() - start
-            rivals_here = _rivals(request, subject, precision) if not results else {}
-            name = f"{preset}, {memory}"
-            result, found = _measure(request, name, subject, rivals_here, loading)
-            clip = subject.settings
-            height, width = subject.image.shape[2:]
-            operations = count(config, clip.num_frames, height, width, clip.decoding_t)
-            result |= _rates(operations, subject, result, limit)
-            if reference is not None:
-                result |= _likeness(subject, reference)
+            with_rivals = request.against is not None and not results
+            result, found = bench.measure(preset, memory, limit, reference, with_rivals=with_rivals)
             results.append(result)
             rivals += found
-            del subject, rivals_here
-            _let_go(device)
+    height, width = bench.size(exact)
+    machine = describe_machine(device)
     content = {
         "version": request.version,
         "model_channels": config.unet.model_channels,
         "random_weights": "config" in weights,
         "frames": exact.num_frames,
-        "width": exact.framing.width or config.width,
-        "height": exact.framing.height or config.height,
+        "width": width,
+        "height": height,
         "precision": precision,
         "fp8": request.fp8,
         "compiled": request.compile,
@@ -106,14 +77,13 @@ def run_benchmark(request: BenchmarkRequest) -> str:
         "warmups": request.warmups,
         "repeats": request.repeats,
         "ceiling_tflops_a_second": limit / 1e12,
-        "operations": asdict(operations),
-        "machine": describe_machine(device),
+        "operations": asdict(bench.operations(exact)),
+        "machine": machine,
         "results": results,
         "rivals": rivals,
     }
     write_json(request.output, content)
-    title = f"{request.version}, {content['frames']} frames of {content['width']}x{content['height']}, {precision}"
-    title += f", {describe_machine(device)['device']}"
+    title = f"{request.version}, {exact.num_frames} frames of {width}x{height}, {precision}, {machine['device']}"
     chart = request.output.with_suffix(".png")
     bars = results + [{"name": rival["name"], "seconds": {"whole clip": rival["seconds"]}} for rival in rivals]
     draw_chart(chart, bars, title)
@@ -121,9 +91,81 @@ def run_benchmark(request: BenchmarkRequest) -> str:
     return "\n\n".join([*tables, f"written to {request.output} and {chart}"]) + "\n"
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Where all ways of making the clip are measured: with the same weights, on the same device, from one image.
+
+    weights: what `load` takes of them.
+    """
+
+    request: BenchmarkRequest
+    config: ModelConfig
+    device: torch.device
+    precision: str
+    weights: dict[str, Any]
+    progress: Progress
+
+    def size(self, settings: SamplingSettings) -> tuple[int, int]:
+        """The clip's height and width in pixels."""
+        return settings.framing.height or self.config.height, settings.framing.width or self.config.width
+
+    def operations(self, settings: SamplingSettings) -> Arithmetic:
+        """How much there is to compute."""
+        return count(self.config, settings.num_frames, *self.size(settings), settings.decoding_t)
+
+    def load(self, preset: str, memory: str, precision: str, *, fp8: str = "off", compiled: bool = False) -> Subject:
+        """A freshly loaded model that is asked for the clip."""
+        pipeline = load(
+            self.request.version,
+            **self.weights,
+            device=str(self.device),
+            precision=precision,
+            fp8=fp8,
+            memory=memory,
+            compile=compiled,
+            progress=Progress(quiet=True),
+        )
+        settings = _settings(self.request, self.config, preset)
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 3, *self.size(settings), generator=generator) * 2 - 1
+        return Subject(pipeline, image, settings)
+
+    def reference(self) -> Pictures:
+        """The exact clip on the plain path, in fp32."""
+        self.progress.say("making the exact clip in fp32, to compare the others with")
+        subject = self.load("exact", "high", "fp32")
+        subject.make_clip()
+        assert subject.frames is not None
+        return subject.frames
+
+    def measure(
+        self, preset: str, memory: str, limit: float, reference: Pictures | None, *, with_rivals: bool
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """One way's figures, and those of its rivals, taken in turn with it.
+
+        limit: the device's operations a second. reference: the exact clip, to compare with.
+        """
+        name = f"{preset}, {memory}"
+        clips = self.request.warmups + self.request.repeats
+        self.progress.say(f"measuring {name}{' beside diffusers' if with_rivals else ''}, {clips} clips")
+        start = time.perf_counter()
+        fp8, compiled = self.request.fp8, self.request.compile
+        subject = self.load(preset, memory, self.precision, fp8=fp8, compiled=compiled)
+        synchronize(self.device)
+        loading = time.perf_counter() - start
+        rivals = _rivals(subject, self.precision) if with_rivals else {}
+        result, found = _measure(self.request, name, subject, rivals, loading)
+        result |= _rates(self.operations(subject.settings), subject, result, limit)
+        if reference is not None:
+            result |= _likeness(subject, reference)
+        del subject, rivals
+        _let_go(self.device)
+        return result, found
+
+
 def _cap(device: torch.device, gigabytes: float) -> None:
     if device.type != "cuda":
-        raise UserError(f"cap_gb can't be kept on {device}: leave it away, or compute on cuda")
+        raise UserError(f"cap_gb limits graphics memory, which {device} does not have: omit it, or compute on cuda")
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(gigabytes * 1e9 / total, 1.0), device)
 
@@ -139,28 +181,22 @@ def _settings(request: BenchmarkRequest, config: ModelConfig, preset: str) -> Sa
     ).resolved_for(config)
 
 
-def _weights(request: BenchmarkRequest, config: ModelConfig, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """What `load` takes: the version's own weights where they are there, else random ones."""
+def _weights(
+    request: BenchmarkRequest, config: ModelConfig, folder: Path, dtype: torch.dtype, progress: Progress
+) -> dict[str, Any]:
+    """Arguments for `load`: the version's own weights where they are on this machine, else random ones."""
     if request.model_channels is None:
         try:
             return {"checkpoint": find_checkpoint(request.version)}
-        except UserError:  # not there, which is no mistake here
+        except UserError:  # missing, which is no mistake here
             pass
+    progress.say("drawing random weights")
     write_random_weights(config, folder / "random.safetensors", dtype)
     write_config(config, folder / "config.yaml")
     return {"checkpoint": folder / "random.safetensors", "config": folder / "config.yaml"}
 
 
-def _reference(subject: Subject) -> Pictures:
-    """The exact clip on the plain path, in fp32."""
-    subject.make_clip()
-    assert subject.frames is not None
-    return subject.frames
-
-
-def _rivals(request: BenchmarkRequest, subject: Subject, precision: str) -> dict[str, Rival]:
-    if request.against is None:
-        return {}
+def _rivals(subject: Subject, precision: str) -> dict[str, Rival]:
     pipeline = subject.pipeline
     rivals = {"diffusers": Rival(pipeline.generator.model, pipeline.device, PRECISIONS[precision])}
     if pipeline.device.type == "cuda":
@@ -221,7 +257,7 @@ def _rates(operations: Arithmetic, subject: Subject, result: dict[str, Any], lim
 
 
 def _likeness(subject: Subject, reference: Pictures) -> dict[str, float]:
-    """How near the clip is to the exact one in fp32."""
+    """How close the clip is to the exact one in fp32."""
     frames = subject.frames
     assert frames is not None
     similar = [ssim(frame, true) for frame, true in zip(frames, reference, strict=True)]

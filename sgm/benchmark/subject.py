@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..diffusion.guidance import clips_a_step
 from ..generation.pipeline import Pipeline
 from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY
@@ -51,14 +53,14 @@ class Subject:
         stages = Stages(str(self.pipeline.device))
         frames = self.pipeline.generator.generate(self.image, self.settings, stages)
         self.stages.append(stages)
-        self.frames = frames.permute(0, 2, 3, 1).numpy()
+        self.frames = rearrange(frames, "t c h w -> t h w c").numpy()
 
     def seconds_of(self, stage: str, warmups: int) -> float:
         """The median over the clips after the warm-up."""
         return statistics.median(stages.measured[stage]["seconds"] for stages in self.stages[warmups:])
 
     def peak_memory(self) -> dict[str, Any]:
-        """The most bytes that any stage of any clip took, by what was counted (see `Stages`)."""
+        """The most bytes that any stage of any clip took, for each kind of memory that was counted (see `Stages`)."""
         measured = [stage for stages in self.stages for stage in stages.measured.values()]
         found: dict[str, Any] = {
             str(stage["memory"]): max(stage["peak_memory_bytes"] for stage in measured)
@@ -97,7 +99,7 @@ class Subject:
         return step
 
     def single_stages(self, warmups: int, repeats: int) -> dict[str, Timing]:
-        """What a clip's record doesn't tell apart: image tower, encoder, one step of the UNet, writing the video."""
+        """What a clip's record doesn't separate: image tower, encoder, one step of the UNet, writing the video."""
         conditioner, placement = self.pipeline.generator.model.conditioner, self.pipeline.generator.placement
         image = self.image.to(self.pipeline.device)
         frames = np.zeros((self.settings.num_frames, *self.image.shape[2:], 3), np.uint8)
@@ -122,6 +124,5 @@ class Subject:
 
 def clips_at_once(pipeline: Pipeline) -> int:
     """How many clips one call of the UNet has: guidance's two, unless it has no effect or they go in turn."""
-    guidance = pipeline.config.guidance
-    without_effect = guidance.min_scale == guidance.max_scale == 1
-    return 1 if without_effect or pipeline.generator.placement.mode.guidance_in_turn else 2
+    in_turn = pipeline.generator.placement.mode.guidance_in_turn
+    return 1 if in_turn else clips_a_step(pipeline.config.guidance)

@@ -1,4 +1,4 @@
-"""Times of things that are to be compared: taken in turn, so that what else the machine does hits all alike."""
+"""Times to be compared: measured in turn, so that whatever else the machine does affects all of them alike."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def measure_in_turn(
 
 
 def ratio(slower: Timing, quicker: Timing) -> float:
-    """How many times as long the one takes as the other: the median over the turns that they took side by side."""
+    """How many times as long one takes as the other: the median over their turns side by side."""
     return statistics.median(a / b for a, b in zip(slower.runs, quicker.runs, strict=True))
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""`python -m sgm.checkpoint inspect|convert`: says what a checkpoint is; writes it anew in the other layout."""
+"""`python -m sgm.checkpoint inspect|convert`: says what a checkpoint is; writes it in the other layout."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ConvertRequest:
     version: str | None = parameter(
         None,
         NAME,
-        "Which version the weights are of, where structure and names don't tell.",
+        "Which version the weights are of, where neither structure nor names show it.",
         choices=tuple(RELEASES),
         default_text="what the weights' structure says",
     )

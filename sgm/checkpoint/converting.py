@@ -12,14 +12,15 @@ from torch import Tensor
 
 from ..config import ModelConfig, load_config
 from ..errors import UserError
-from ..models.video_model import VideoModel
-from ..storage.whole_file import write_whole
+from ..models.video_model import VideoModel, empty_model
+from ..storage.files import write_whole
 from .diffusers_configs import write_configs
-from .files import COMPONENTS
+from .files import COMPONENTS, SUFFIXES, is_safetensors
 from .identifying import fitting_versions
 from .layouts import Layout, Place, diffusers_folder, single_file
-from .loading import compare, empty_model, held_by, layout_of, read_parameters
-from .reading import DTYPES, Weights, open_weights
+from .loading import compare, held_by, layout_of, read_parameters
+from .reading import open_weights
+from .weights import DTYPES, Weights
 from .writing import write_safetensors
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
@@ -29,11 +30,11 @@ Track = Callable[[str, list[str]], Iterable[str]]
 def check_target(target: Path) -> None:
     """Raises UserError where nothing can be written there; an existing file or folder is never touched."""
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target} is there already, and nothing is ever overwritten: give another name")
-    if target.suffix in (".ckpt", ".pt", ".pth"):
+        raise UserError(f"{target} already exists, and nothing is ever overwritten: give another name")
+    if target.suffix.lower() in SUFFIXES and not is_safetensors(target):
         raise UserError(f"{target} can't be written: give a name that ends in .safetensors, or a folder's")
     if not target.parent.is_dir():
-        raise UserError(f"there is no folder {target.parent} to write {target.name} in: make it first")
+        raise UserError(f"there is no folder {target.parent} to write {target.name} to: create it first")
 
 
 def choose_version(source: Path, target: Path, weights: Weights) -> str:
@@ -42,8 +43,10 @@ def choose_version(source: Path, target: Path, weights: Weights) -> str:
     if not fitting:
         raise UserError(f"{source} fits no version; `python -m sgm.checkpoint inspect {source}` says how they differ")
     named = [version for version in fitting if version in (source.stem, target.stem)]
-    if len(fitting) > 1 and not named and target.suffix != ".safetensors":
-        raise UserError(f"{source} may be {' or '.join(fitting)}, which have one structure: say which with --version")
+    if len(fitting) > 1 and not named and not is_safetensors(target):
+        raise UserError(
+            f"{source} may be {' or '.join(fitting)}, which have the same structure: say which with --version"
+        )
     return (named or fitting)[0]
 
 
@@ -71,7 +74,7 @@ def convert(
     if difference := compare(weights, layout, model):
         raise UserError(f"{source} does not fit {model_config.version}: keys {difference.summary()}")
     held = held_by(weights.shapes, layout)
-    if target.suffix == ".safetensors":
+    if is_safetensors(target):
         write_whole(target, lambda aside: _write(aside, weights, held, single_file(model), model, precision, track))
         return model_config
     places = diffusers_folder(model)
@@ -113,5 +116,5 @@ def _dtype(weights: Weights, place: Place, precision: str | None) -> torch.dtype
 def _as_type(parameter: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     converted = parameter.to(dtype)
     if dtype is torch.float16 and converted.isinf().any() and not parameter.isinf().any():
-        raise UserError(f"{name} holds numbers beyond 65504, which fp16 can't hold: leave --precision away")
+        raise UserError(f"{name} holds numbers beyond 65504, which fp16 can't hold: omit --precision")
     return converted

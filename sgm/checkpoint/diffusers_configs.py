@@ -43,10 +43,15 @@ def component_configs(config: ModelConfig) -> dict[str, dict[str, Any]]:
     }
 
 
+def has_its_conditions(config: ModelConfig) -> bool:
+    """Whether the model is conditioned as diffusers' pipeline does it, which knows no camera angles, and no orbits."""
+    return [scalar.name for scalar in config.scalars] == ["fps_id", "motion_bucket_id", "cond_aug"]
+
+
 def has_pipeline(config: ModelConfig) -> bool:
-    """Whether diffusers can run this model: it has no pipeline for orbits, and fewer settings for its video classes."""
+    """Whether diffusers can run this model: its video classes have one kind of conditions and fewer settings."""
     return (
-        config.family == "svd"
+        has_its_conditions(config)
         and config.unet.norm_groups == config.vae.norm_groups == NORM_GROUPS
         and (config.decoder == "image" or config.vae.num_res_blocks == RES_BLOCKS_IN_MIDDLE)
     )

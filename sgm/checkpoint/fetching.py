@@ -1,136 +1,199 @@
-"""Fetches a file of a repository into the cache of huggingface_hub, and goes on with what an earlier run left of it.
+"""Fetches files of a repository into the cache of huggingface_hub, and goes on with what an earlier run left of them.
 
-huggingface_hub writes to a name of the process's own, which is lost when the process is killed and deleted when it
-fails. Here an unfinished file is `blobs/SHA-256.incomplete`, which whoever fetches next completes, and which `hf cache
-prune` deletes where nobody does. The transfer itself is huggingface_hub's over HTTP: its other way, Xet, begins every
-file anew.
+huggingface_hub downloads to a name of the process's own, which is lost when the process is killed and deleted when it
+fails: 10 GB begin anew. Here an unfinished file is `blobs/DIGEST.incomplete`, which whoever fetches next completes, and
+which `hf cache prune` deletes where nobody does. The cache's layout is the one that huggingface_hub documents in
+"Understand caching", so what is fetched here is found by it, and the other way round:
+
+    models--OWNER--NAME/blobs/DIGEST
+    models--OWNER--NAME/snapshots/COMMIT/FILE -> ../../blobs/DIGEST
+    models--OWNER--NAME/refs/REVISION            holds COMMIT
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
+import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256, write_whole
+from .hub_client import RemoteFile, UnreachableError, cannot_be_reached, received, requested
+from .repository import Repository
 
-_TRIES = 5  # before a transfer that brings nothing new is given up; as many as huggingface_hub's own
+if TYPE_CHECKING:
+    from huggingface_hub.utils import tqdm
+
+_TRIES = 5  # before a transfer that brings nothing new is given up
+_PROGRESS = 64 * 1024  # bytes that count as something new
+_PARTIAL, _NO_SUCH_RANGE = 206, 416  # HTTP statuses
+_SHA256_DIGITS = 64
+
+
+def cache_folder(repository: Repository) -> Path:
+    """The repository's part of the cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.id.replace('/', '--')}"
+
+
+def fetch_files(repository: Repository, commit: str, files: Sequence[RemoteFile]) -> Path:
+    """Put files into the cache, whole and as the hub announced them, or raise; returns the folder of the commit.
+
+    What is in the cache is checked too, and fetched anew where it is damaged. Processes that fetch one file take turns,
+    those of huggingface_hub among them, as far as the file system of the cache keeps flock. Raises UserError, and
+    OSError where the disk fails; what has come is kept then.
+    """
+    snapshot = cache_folder(repository) / "snapshots" / commit
+    _check_room(repository, snapshot, files)
+    for file in files:
+        _fetch(repository, snapshot, file)
+    if not repository.is_at_commit:
+        reference = cache_folder(repository) / "refs" / repository.revision
+        if not (reference.is_file() and reference.read_text() == commit):
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(reference, lambda aside: aside.write_text(commit))
+    return snapshot
 
 
 def is_sha256(name: str) -> bool:
-    """Whether a name is a SHA-256, as the hub and its cache name large files; small ones are named otherwise."""
-    return re.fullmatch(r"[0-9a-f]{64}", name) is not None
+    """Whether a name of the cache is a SHA-256, as those of large files are."""
+    return len(name) == _SHA256_DIGITS and set(name) <= set("0123456789abcdef")
 
 
-def fetch_file(repository_id: str, name: str, commit: str) -> None:
-    """Put a large file's content where `hf_hub_download` finds it, whole and as the hub announced it, or raise.
-
-    Large are files that the hub names by their SHA-256; others are small, and left to `hf_hub_download`. What is in the
-    cache is checked too, and fetched anew where it is damaged. Processes that fetch one file take turns, those of
-    huggingface_hub among them, as far as the file system of the cache keeps flock. Raises UserError, and what
-    huggingface_hub, httpx2 and the disk raise; what has come is kept then.
-    """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import are_symlinks_supported, repo_folder_name
-
-    url = hf_hub_url(repository_id, name, revision=commit)
-    announced = get_hf_file_metadata(url, retry_on_errors=True)
-    sha256, size = announced.etag or "", announced.size
-    if not is_sha256(sha256):
-        return
-    cache = Path(constants.HF_HUB_CACHE)
-    folder = cache / repo_folder_name(repo_id=repository_id, repo_type="model")
-    link = folder / "snapshots" / commit / name
-    if _is_whole(link, sha256):  # asked first, as a cache that can't be written to will do then
-        return
-    target = folder / "blobs" / sha256 if are_symlinks_supported(cache) else link
-    incomplete = folder / "blobs" / f"{sha256}.incomplete"
-    lock = cache / ".locks" / folder.name / f"{sha256}.lock"
-    for path in (target, incomplete, lock):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with _in_turn(lock, name):
-        if _is_whole(target, sha256):
-            return
-        if target.exists():
-            _say(f"{name} is damaged in the cache: fetching it anew")
-            target.unlink()
-        _fetch_whole(incomplete, url, size, sha256, name)
-        incomplete.replace(target)
+def _incomplete(repository: Repository, file: RemoteFile) -> Path:
+    return cache_folder(repository) / "blobs" / f"{file.digest}.incomplete"
 
 
-def _is_whole(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
-
-
-def _fetch_whole(incomplete: Path, url: str, size: int | None, sha256: str, name: str) -> None:
-    """Complete what is kept, or begin anew where that can't be a part of it or turns out not to be."""
-    kept = incomplete.stat().st_size if incomplete.exists() else 0
-    if size is None or kept > size:
-        incomplete.unlink(missing_ok=True)
-    _complete(incomplete, url, size, name)
-    if kept and not _is_whole(incomplete, sha256):
-        _say(f"what was kept of {name} is damaged: fetching it anew")
-        incomplete.unlink()
-        _complete(incomplete, url, size, name)
-    if not _is_whole(incomplete, sha256):
-        incomplete.unlink()
-        raise UserError(f"{name} was damaged on the way (its SHA-256 is not the hub's): run the same again")
-
-
-def _complete(incomplete: Path, url: str, size: int | None, name: str) -> None:
-    """Append to a file what it lacks, and go on after each break of the connection while any of it brings something."""
-    import httpx2
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
-
-    incomplete.touch()
-    _check_size(size, incomplete, name)
-    tries = _TRIES
-    while True:
-        kept = incomplete.stat().st_size
-        try:
-            with incomplete.open("ab") as file:
-                # The address redirects to another host, by a link that expires. httpx2 gives that host no token.
-                http_get(
-                    url,
-                    file,
-                    resume_size=kept,
-                    expected_size=size,
-                    headers=build_hf_headers(),
-                    displayed_filename=name,
-                )
-            return
-        except httpx2.ReadError:  # a reset; after all other breaks http_get goes on itself
-            tries = _TRIES if incomplete.stat().st_size > kept else tries - 1
-            if tries == 0:
-                raise
-            time.sleep(1)
-
-
-def _check_size(size: int | None, incomplete: Path, name: str) -> None:
-    """Raises UserError where the file can't be fetched for its size."""
+def _check_room(repository: Repository, snapshot: Path, files: Sequence[RemoteFile]) -> None:
+    """Raises UserError where the disk has no room for what is missing."""
     from huggingface_hub import constants
 
-    if size is None:
-        return
-    if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
-        raise UserError(f"{name} has {size / 1e9:,.0f} GB, more than any version's weights: name another repository")
-    missing, free = size - incomplete.stat().st_size, shutil.disk_usage(incomplete.parent).free
+    missing = 0
+    for file in files:
+        incomplete = _incomplete(repository, file)
+        if not (snapshot / file.name).is_file():
+            missing += file.size - (incomplete.stat().st_size if incomplete.is_file() else 0)
+    cache = Path(constants.HF_HUB_CACHE)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
     if missing > free:
         raise UserError(
-            f"{missing / 1e9:.1f} GB of {name} are to be fetched, and {incomplete.parent} has room for"
-            f" {free / 1e9:.1f} GB: make room, or have HF_HOME name a folder of a larger disk"
+            f"{missing / 1e9:.1f} GB of {repository} are to be fetched, and {cache} has room for {free / 1e9:.1f} GB:"
+            " make room, or set HF_HOME to a folder of a larger disk"
         )
+
+
+def _fetch(repository: Repository, snapshot: Path, file: RemoteFile) -> None:
+    from huggingface_hub import constants
+
+    link = snapshot / file.name
+    if _is_whole(link, file):  # asked first, so that a cache that can't be written to is enough
+        return
+    incomplete = _incomplete(repository, file)
+    blob = incomplete.with_suffix("")
+    lock = Path(constants.HF_HUB_CACHE, ".locks", cache_folder(repository).name, f"{file.digest}.lock")
+    for path in (link, blob, lock):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _in_turn(lock, file.name):
+        if _is_whole(link, file):
+            return
+        if not _is_whole(blob, file):
+            if blob.exists() or link.exists():
+                _say(f"{file.name} is damaged in the cache: fetching it anew")
+            blob.unlink(missing_ok=True)
+            _say(f"fetching {file.name} ({file.size / 1e9:.2f} GB) into {constants.HF_HUB_CACHE}")
+            _fetch_whole(repository, snapshot.name, file, incomplete)
+            incomplete.replace(blob)
+        link.unlink(missing_ok=True)
+        if not constants.HF_HUB_DISABLE_SYMLINKS:
+            with suppress(OSError):  # Windows allows links to developers only; the file itself is put there then
+                link.symlink_to(os.path.relpath(blob, link.parent))
+        if not link.is_symlink():
+            blob.replace(link)
+
+
+def _is_whole(path: Path, file: RemoteFile) -> bool:
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    if len(file.digest) == _SHA256_DIGITS:
+        return file_sha256(path) == file.digest
+    return hashlib.sha1(b"blob %d\0" % file.size + path.read_bytes()).hexdigest() == file.digest  # git's
+
+
+def _fetch_whole(repository: Repository, commit: str, file: RemoteFile, incomplete: Path) -> None:
+    """Complete what is kept, or begin anew where that can't be a part of the file or turns out not to be."""
+    incomplete.touch()
+    kept = incomplete.stat().st_size
+    if kept > file.size:
+        incomplete.write_bytes(b"")
+    _complete(repository, commit, file, incomplete)
+    if kept and not _is_whole(incomplete, file):
+        _say(f"what was kept of {file.name} is damaged: fetching it anew")
+        incomplete.write_bytes(b"")
+        _complete(repository, commit, file, incomplete)
+    if not _is_whole(incomplete, file):
+        incomplete.unlink()
+        raise UserError(f"{file.name} was damaged on the way (it is not what the hub announced): run the same again")
+
+
+def _complete(repository: Repository, commit: str, file: RemoteFile, incomplete: Path) -> None:
+    """Append to a file what it lacks, and go on after each break of the connection while any of it brings something."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import tqdm
+
+    url = hf_hub_url(repository.id, file.name, revision=commit)
+    tries, furthest = _TRIES, incomplete.stat().st_size
+    with tqdm(total=file.size, initial=furthest, desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
+        while incomplete.stat().st_size < file.size:
+            try:
+                _append(repository, url, file, incomplete, bar)
+            except UnreachableError:  # noqa: PERF203 - each try takes seconds
+                reached = incomplete.stat().st_size
+                tries = _TRIES if reached >= furthest + _PROGRESS else tries - 1
+                furthest = max(furthest, reached)
+                if tries == 0:
+                    raise
+                time.sleep(1)
+
+
+def _append(repository: Repository, url: str, file: RemoteFile, incomplete: Path, bar: tqdm) -> None:
+    """Append what one transfer brings of the rest. Raises UnreachableError where that isn't all of it."""
+    from huggingface_hub import constants
+
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with incomplete.open("r+b") as output:
+        kept = output.seek(0, os.SEEK_END)
+        with requested(repository, url, timeout=timeout, start=kept) as response:
+            if kept and response.status_code != _PARTIAL:  # the server sends the whole, or has another file
+                kept = output.seek(0)
+                output.truncate()
+            if response.status_code == _NO_SUCH_RANGE:
+                raise cannot_be_reached(repository, "the file ends early")
+            bar.update(kept - bar.n)
+            for piece in received(repository, response, timeout=timeout):
+                kept += len(piece)
+                if kept > file.size:
+                    output.truncate(0)
+                    raise UserError(
+                        f"more comes of {file.name} than the {file.size:,} bytes that the hub announced: run the same"
+                        " again"
+                    )
+                output.write(piece)
+                bar.update(len(piece))
+        if kept < file.size:
+            raise cannot_be_reached(repository, "the file ends early")
 
 
 @contextmanager
 def _in_turn(lock: Path, name: str) -> Iterator[None]:
-    """Hold the lock that huggingface_hub itself takes for the file; says so where that takes a while."""
+    """Hold the lock that huggingface_hub itself takes for the file; reports it where that takes a while."""
     from huggingface_hub.utils import WeakFileLock
 
     with ExitStack() as held:
@@ -143,5 +206,7 @@ def _in_turn(lock: Path, name: str) -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    """A line on stderr, where huggingface_hub draws its bars and writes its own."""
-    sys.stderr.write(f"{text}\n")
+    """A line on stderr, above the bar."""
+    from huggingface_hub.utils import tqdm
+
+    tqdm.write(text, file=sys.stderr)

@@ -1,19 +1,18 @@
 """Which files a checkpoint consists of: one file, or the weights in diffusers' folder, whole or in shards.
 
-Needs no torch, so that what is missing is told at once.
+Needs no torch, so that missing files are reported at once.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..storage.hashing import file_sha256
+from ..storage.files import file_sha256
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
 # The parts of diffusers' folder, and how the names of the files with their weights begin.
@@ -22,7 +21,7 @@ COMPONENTS = {
     "vae": "diffusion_pytorch_model",
     "image_encoder": "model",
 }
-_SHARD = re.compile(r"\w[\w.-]{0,200}\.safetensors", re.ASCII)  # what an index may name: no path, no odd characters
+MAX_NAME_BYTES = 200  # of a file; systems allow 255
 MAX_INDEX_BYTES = 10 * 2**20  # of an index of shards; those of models with 20 times the tensors have 1 MiB
 
 
@@ -46,14 +45,30 @@ class Checkpoint:
         return described
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file's name says that it holds safetensors, in small or capital letters."""
+    return path.suffix.lower() == ".safetensors"
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether others may give a file this name: no path, not hidden, nothing that a system or a terminal acts on."""
+    return (
+        bool(name)
+        and name.isprintable()
+        and len(name.encode(errors="surrogatepass")) <= MAX_NAME_BYTES
+        and not name.startswith((".", " "))
+        and not set(name) & set('/\\:*?"<>|')
+    )
+
+
 def weight_files(path: Path) -> list[Path]:
     """The files that are read of a checkpoint, in a fixed order. Raises UserError where some are missing."""
     if path.is_dir():
         return [file for component in COMPONENTS for file in component_files(path, component)]
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: give a .safetensors file, or a folder of diffusers' layout")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} is no checkpoint file; allowed are .safetensors, and .ckpt of plain tensors")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path} is not a checkpoint file; allowed are .safetensors, and .ckpt of plain tensors")
     return [path]
 
 
@@ -64,8 +79,8 @@ def component_files(folder: Path, component: str) -> list[Path]:
         if path.is_file():
             return [path] if path.suffix == ".safetensors" else [path.with_name(shard) for shard in _shards(path)]
     raise UserError(
-        f"{folder} is no checkpoint: {component}/ has no {COMPONENTS[component]}.safetensors; give a .safetensors file,"
-        f" or a folder of diffusers' layout with {', '.join(f'{component}/' for component in COMPONENTS)}"
+        f"{folder} is not a checkpoint: {component}/ has no {COMPONENTS[component]}.safetensors; give a .safetensors"
+        f" file, or a folder of diffusers' layout with {', '.join(f'{component}/' for component in COMPONENTS)}"
     )
 
 
@@ -92,8 +107,8 @@ def _shards(index: Path) -> list[str]:
         raise UserError(f"{bad} (it has no weight_map); fetch it again")
     shards = set(weight_map.values()) if all(isinstance(name, str) for name in weight_map.values()) else {""}
     for name in sorted(shards):
-        if not _SHARD.fullmatch(name):
-            raise UserError(f"{bad} (it names {name[:80]!r}, which is no .safetensors file beside it); don't use it")
+        if not (is_plain_name(name) and is_safetensors(Path(name))):
+            raise UserError(f"{bad} (it names {name[:80]!r}, which is not a .safetensors file beside it); don't use it")
         if not index.with_name(name).is_file():
             raise UserError(f"{index.with_name(name)} is missing, which {index.name} names; fetch it again")
     return sorted(shards)

@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 
 from ..config import RELEASES, load_config
-from ..models.video_model import VideoModel
+from ..models.video_model import VideoModel, empty_model
 from .files import weight_files
 from .layouts import OPTIONAL_PARTS
-from .loading import Comparison, compare, empty_model, held_by, is_beside_the_model, layout_of
-from .reading import Weights, open_weights
+from .loading import Comparison, compare, held_by, is_beside_the_model, layout_of
+from .reading import open_weights
+from .weights import Weights
 
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
 MAX_NAMED = 20
@@ -31,7 +32,7 @@ def fitting_versions(path: Path, weights: Weights) -> list[str]:
 def describe(path: Path) -> tuple[str, bool]:
     """What a file or folder is, in lines for people; and whether it fits any version. Raises UserError as reading does.
 
-    Told are its layout, size and precision, the versions that it fits, and how it differs from the nearest one.
+    They give its layout, size and precision, the versions that it fits, and how it differs from the nearest one.
     """
     weights = open_weights(path)
     size = sum(file.stat().st_size for file in weight_files(path))
@@ -45,7 +46,7 @@ def describe(path: Path) -> tuple[str, bool]:
     if fitting:
         lines.append(f"version: {' or '.join(fitting)}")
         if len(fitting) > 1:
-            lines.append("  (these have one structure; nothing but its name tells which it is)")
+            lines.append("  (these have the same structure; only its name can tell which it is)")
         lines += _remarks(path, weights, _model(nearest))
     else:
         lines.append(f"version: none; the nearest is {nearest}, from which {differences[nearest].count} keys differ")

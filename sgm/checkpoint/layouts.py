@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..models.video_model import VideoModel
 from .diffusers_names import diffusers_names
-from .reading import Shape
+from .weights import Shape
 
 # Halves of the autoencoders that sampling doesn't use. Released files hold them, diffusers' folder has no place for
 # them, and a file made from such a folder is without them.

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import UserError
-from ..models.video_model import VideoModel, is_used_when_sampling
+from ..models.video_model import VideoModel, empty_model, is_used_when_sampling
 from .layouts import OPTIONAL_PARTS, Layout, diffusers_folder, single_file
-from .reading import DTYPES, Shape, Weights, open_weights, printable
+from .reading import open_weights
+from .weights import DTYPES, Shape, Weights, printable
 
 # What a checkpoint may hold beside the model: the text tower of CLIP, which the released files carry and image
 # conditioning never uses, and the patches' numbers, which transformers wrote before its version 4.31.
@@ -51,13 +52,6 @@ class Comparison:
             for kind, keys in vars(self).items()
             if keys
         )
-
-
-def empty_model(config: ModelConfig) -> VideoModel:
-    """The version's model on the meta device: names and shapes without numbers."""
-    with torch.device("meta"):
-        model = VideoModel(config)
-    return model.requires_grad_(False).eval()
 
 
 def layout_of(path: Path, model: VideoModel) -> Layout:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .reading import NAMES_OF_DTYPES, Shape
+from .weights import NAMES_OF_DTYPES, Shape
 
 
 def write_safetensors(path: Path, header: Mapping[str, tuple[torch.dtype, Shape]], tensors: Iterable[Tensor]) -> None:
-    """Write the tensors, which come in the header's order and are of the types and shapes that it tells by key.
+    """Write the tensors, which come in the header's order and have the types and shapes that it gives by key.
 
     The format (github.com/huggingface/safetensors): the header's length in 8 bytes, the header in JSON, filled up to a
     multiple of 8, the tensors' bytes one after the other. Wide types must come first, so that all are aligned.

@@ -1,6 +1,7 @@
 """Classifier-free guidance with a scale of its own for each frame."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..config import GuidanceConfig
@@ -19,6 +20,11 @@ def guidance_scales(config: GuidanceConfig, num_frames: int) -> Tensor:
     return config.min_scale + (config.max_scale - config.min_scale) * rise
 
 
+def clips_a_step(config: GuidanceConfig) -> int:
+    """How many predictions a step takes for a clip: the two of guidance, or one where every scale is 1."""
+    return 1 if config.min_scale == config.max_scale == 1 else 2
+
+
 def guide(unconditional: Tensor, conditional: Tensor, scales: Tensor) -> Tensor:
-    """unconditional + scale * (conditional - unconditional), for (frame, channel, height, width) and (frame,)."""
-    return unconditional + scales[:, None, None, None] * (conditional - unconditional)
+    """unconditional + scale * (conditional - unconditional), for t c h w and one scale a frame, (t,)."""
+    return unconditional + rearrange(scales, "t -> t 1 1 1") * (conditional - unconditional)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 
@@ -25,10 +26,8 @@ def v_prediction_scaling(sigma: Tensor) -> Scaling:
 def denoise(network: Callable[[Tensor, Tensor], Tensor], noisy: Tensor, sigma: Tensor) -> Tensor:
     """The denoised latents D(noisy; sigma), in float32.
 
-    `noisy` is (frame, channel, height, width), `sigma` (frame,); the network takes the scaled latents and c_noise
-    (frame,).
+    `noisy` is n c h w, `sigma` (n,), a level for each; the network takes the scaled latents and c_noise (n,).
     """
-    scaling = v_prediction_scaling(sigma.float())
-    expand = (slice(None), *(None,) * (noisy.ndim - 1))
-    output = network(scaling.in_[expand] * noisy, scaling.noise)
-    return scaling.out[expand] * output.to(torch.float32) + scaling.skip[expand] * noisy
+    scaling = v_prediction_scaling(rearrange(sigma.float(), "n -> n 1 1 1"))
+    output = network(scaling.in_ * noisy, rearrange(scaling.noise, "n 1 1 1 -> n"))
+    return scaling.out * output.to(torch.float32) + scaling.skip * noisy

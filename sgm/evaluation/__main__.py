@@ -19,6 +19,7 @@ from ..parameters.command_line import Command, run
 from ..parameters.parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..parameters.presets import PRESETS
 from ..progress import Progress
+from ..storage.folders import output_folder
 
 if TYPE_CHECKING:
     from ..generation.pipeline import Pipeline
@@ -75,7 +76,7 @@ class EvaluationRequest:
         read_fields(self)
         if self.output is None:
             name = f"{self.version}-losses.json" if self.losses else f"{self.version}.json"
-            object.__setattr__(self, "output", Path("outputs", "evaluation", name))
+            object.__setattr__(self, "output", output_folder("evaluation") / name)
         if self.losses:
             for name, default in {"picture": None, "preset": "exact", "num_steps": None, "fp8": "off"}.items():
                 if getattr(self, name) != default:
@@ -138,7 +139,7 @@ def _draw(pipeline: Pipeline, request: EvaluationRequest) -> None:
     from . import showcase
 
     assert request.picture is not None
-    strips = showcase.orbit_strips if pipeline.config.family == "sv3d" else showcase.scene_strips
+    strips = showcase.orbit_strips if pipeline.config.input == "object" else showcase.scene_strips
     numbers = Progress().track("drawing", range(NUM_SHOWN), unit="input")
     shown = strips(_generate_as_asked(pipeline, request), pipeline.config, numbers)
     showcase.save_animation(showcase.draw_animation(*shown), request.picture)
@@ -152,7 +153,7 @@ def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
     pipeline = load_with(fp8=request.fp8)
     given = _generate_as_asked(pipeline, request), partial(reconstruct, pipeline), pipeline.config
     track = Progress().track
-    if pipeline.config.family == "sv3d":
+    if pipeline.config.input == "object":
         report = evaluate_orbits(*given, request.num_objects, partial(track, "orbits"))
     else:
         report = evaluate_scenes(*given, request.num_pictures, partial(track, "clips"))
@@ -161,17 +162,17 @@ def _scores(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
 
 def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> tuple[Pipeline, Losses]:
     from .generators import generate, with_guidance
-    from .tradeoffs import RELEASED_GUIDANCE, Way, measure_losses
+    from .tradeoffs import Way, measure_losses, released_guidance
 
     pipeline = load_with()
 
     def generate_in(way: Way) -> Generate:
         used = pipeline if way.fp8 == pipeline.fp8 else load_with(fp8=way.fp8)
         if way.guided:
-            used = with_guidance(used, RELEASED_GUIDANCE[pipeline.config.family])
+            used = with_guidance(used, released_guidance(pipeline.config))
         return partial(generate, used, **way.sampling)
 
-    count = request.num_objects if pipeline.config.family == "sv3d" else request.num_pictures
+    count = request.num_objects if pipeline.config.input == "object" else request.num_pictures
     track = partial(Progress().track, "ways", unit="way")
     return pipeline, measure_losses(generate_in, pipeline.config, count, track)
 

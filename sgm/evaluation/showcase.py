@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..config import ModelConfig
 from ..metrics.likeness import Pictures
-from ..storage.whole_file import write_whole
+from ..storage.files import write_whole
 from .camera_moves import Setting, generated_clip, held_out_picture
 from .generators import Generate
 from .orbits import generated_views, held_out_orbit

@@ -6,7 +6,7 @@ All ways make clips from the same held-out inputs and the same noise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,14 +52,13 @@ WAYS = {  # what others depart from comes before them
     GUIDED: Way(guided=True),
     "guidance_interval [0.1,100]": Way({"guidance_interval": (0.1, 100)}, guided=True),
 }
-RELEASED_GUIDANCE = {"svd": GuidanceConfig("linear", 1.0, 2.5), "sv3d": GuidanceConfig("triangle", 1.0, 2.5)}
-COLUMNS = {  # by family: the scores that say the most, with words and number format
-    "sv3d": {
+COLUMNS = {  # by what the version takes in: the scores that say the most, with words and number format
+    "object": {
         "psnr_db": ("PSNR to the truth, dB", ".2f"),
         "ssim": ("SSIM to the truth", ".3f"),
         "views_right": ("views right", ".1%"),
     },
-    "svd": {
+    "picture": {
         "first_frame_psnr_db": ("first frame to the input, dB", ".2f"),
         "bucket_correlation": ("flow with motion_bucket_id", ".3f"),
         "flicker_levels": ("flicker, levels", ".2f"),
@@ -72,13 +71,13 @@ class Losses:
     """By way: likeness to the exact clips, and the evaluation's scores."""
 
     title: str
-    family: str
+    input: str
     scores: Mapping[str, Mapping[str, float]]
 
     def table(self) -> str:
         """A Markdown table with a row for each way."""
         columns = {"psnr_to_exact_db": ("PSNR to exact, dB", ".1f"), "ssim_to_exact": ("SSIM to exact", ".3f")}
-        columns |= COLUMNS[self.family]
+        columns |= COLUMNS[self.input]
         rows = [["", *(words for words, _ in columns.values())]]
         for name, of_way in self.scores.items():
             rows.append([name, *(format(of_way[score], form) for score, (_, form) in columns.items())])
@@ -87,6 +86,11 @@ class Losses:
     def as_json(self) -> dict[str, Any]:
         """Title and scores."""
         return {"title": self.title, "scores": self.scores}
+
+
+def released_guidance(config: ModelConfig) -> GuidanceConfig:
+    """The guidance of svd and sv3d_u, whichever of them has the version's shape of it."""
+    return replace(config.guidance, min_scale=1.0, max_scale=2.5)
 
 
 def measure_losses(
@@ -104,12 +108,11 @@ def measure_losses(
     scores = {}
     for name in track(list(WAYS)):
         way = WAYS[name]
-        clips, of_way = (_orbits if config.family == "sv3d" else _scenes)(generate(way), config, count)
+        clips, of_way = (_orbits if config.input == "object" else _scenes)(generate(way), config, count)
         if way.exact == name:
             made[name] = clips
         scores[name] = _likeness(clips, made[way.exact]) | of_way
-    things = "objects" if config.family == "sv3d" else "pictures"
-    return Losses(f"{config.version}: what is lost, on {count} held-out {things}", config.family, scores)
+    return Losses(f"{config.version}: what is lost, on {count} held-out {config.input}s", config.input, scores)
 
 
 def _orbits(generate: Generate, config: ModelConfig, count: int) -> tuple[list[Pictures], dict[str, float]]:

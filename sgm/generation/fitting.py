@@ -11,13 +11,13 @@ from ..parameters.sampling import Framing
 
 
 def fit(image: Image.Image, config: ModelConfig, framing: Framing) -> Image.Image:
-    """The RGB picture that the model sees: an object framed on white (sv3d), or the image scaled and cropped (svd).
+    """The RGB picture that the model sees: its object framed on white, or all of it, scaled and cropped.
 
     Raises UserError for an image without an object, an object that can't be
     cut out, and a shape that no size follows from.
     """
     size = fitted_size(image.size, config, framing)
-    if config.family == "sv3d":
+    if config.input == "object":
         return frame_object(cut_out(image), size[0], framing.image_frame_ratio)
     return fit_image(over_white(image), size)
 

@@ -98,7 +98,7 @@ class FrameGenerator:
                 with stages.measure("decoding"), torch.inference_mode(), self.placement.at_work(decoder):
                     frames = next(chunks)
                     left -= len(frames)
-                    if not left and self.config.family == "sv3d":
+                    if not left and self.config.ends_at_input:
                         frames[-1] = image[0]
                     frames = ((frames + 1) / 2).clamp(0, 1)
                 yield frames

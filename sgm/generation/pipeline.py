@@ -20,9 +20,9 @@ from ..checkpoint.loading import load_model
 from ..config import ModelConfig, load_config
 from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
-from ..outputs.clip_files import DEFAULT_QUALITY, format_of, write_clip
+from ..outputs.clip_files import DEFAULT_QUALITY, clip_writer, format_of
+from ..outputs.provenance import Provenance
 from ..outputs.record import build_record
-from ..outputs.watermark import embed_watermark
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
@@ -31,8 +31,8 @@ from ..runtime.fp8 import use_fp8
 from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
-from ..storage.hashing import describe_file
-from ..storage.whole_file import write_whole
+from ..storage.files import describe_file, write_whole
+from ..watermark.embedding import embed_watermark
 from .denoiser import Watch
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
@@ -58,7 +58,13 @@ class Clip:
         OSError where the file can't be written.
         """
         format_name = format_of(Path(path))
-        write_whole(Path(path), lambda aside: write_clip(format_name, aside, self.frames, self.record, DEFAULT_QUALITY))
+        provenance, fps = Provenance.of(self.record), self.record["output"]["fps"]
+
+        def write_aside(aside: Path) -> None:
+            with clip_writer(format_name, aside, fps, DEFAULT_QUALITY, provenance) as write:
+                write(self.frames)
+
+        write_whole(Path(path), write_aside)
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,7 @@ class Pipeline:
             precision=self.precision,
             fp8=self.fp8,
             memory=self.generator.placement.name,
+            threads=torch.get_num_threads(),
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},
             elevations_deg=settings.orbit.elevations_deg if settings.orbit else None,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sgm.errors import UserError
-from sgm.storage.whole_file import write_whole
+from sgm.storage.files import write_whole
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

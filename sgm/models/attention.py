@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .layers import sinusoid
@@ -35,10 +36,10 @@ class SelfAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(n, l, c) -> (n, l, c)."""
         q, k, v = (
-            project(tokens).unflatten(-1, (-1, self.head_channels)).transpose(1, 2)
+            rearrange(project(tokens), "n l (heads d) -> n heads l d", d=self.head_channels)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        return self.to_out(attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.to_out(rearrange(attend(q, k, v), "n heads l d -> n l (heads d)"))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -84,8 +85,8 @@ class GatedProjection(nn.Module):
 class FeedForward(nn.Module):
     """Gated feed-forward, four times as wide inside.
 
-    It takes `tokens_at_once`, in turn, where that is set: it looks at each token by itself, and needs ten times the
-    memory of what it is given.
+    Each token is transformed by itself, and inside takes ten times its memory; with `tokens_at_once` set, only so many
+    tokens go through at a time.
     """
 
     def __init__(self, channels: int):
@@ -101,7 +102,7 @@ class FeedForward(nn.Module):
         if self.tokens_at_once is None:
             return self.net(tokens)
         result = torch.empty_like(tokens)
-        every, made = tokens.flatten(0, 1), result.flatten(0, 1)
+        every, made = (rearrange(each, "n l c -> (n l) c") for each in (tokens, result))  # views
         for start in range(0, len(every), self.tokens_at_once):
             some = slice(start, start + self.tokens_at_once)
             made[some] = self.net(every[some])
@@ -121,9 +122,9 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
-        """Tokens (b t, s, c), context (b, 1, context_dim) -> (b t, s, c)."""
+        """Tokens (b t) (h w) c, context (b, 1, context_dim) -> (b t) (h w) c."""
         tokens = tokens + self.attn1(self.norm1(tokens))
-        tokens = tokens + self.attn2(context).repeat_interleave(num_frames, dim=0)
+        tokens = tokens + repeat(self.attn2(context), "b 1 c -> (b t) 1 c", t=num_frames)
         return tokens + self.ff(self.norm3(tokens))
 
 
@@ -142,13 +143,12 @@ class TemporalBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
-        """Tokens (b t, s, c), context (b, 1, context_dim) -> (b t, s, c)."""
+        """Tokens (b t) s c of s = h * w pixels, context (b, 1, context_dim) -> (b t) s c."""
         pixels = tokens.shape[1]
         tokens = tokens + self.ff_in(self.norm_in(tokens))
-        by_pixel = self.norm1(tokens).unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(0, 1)
-        attended = self.attn1(by_pixel).unflatten(0, (-1, pixels)).transpose(1, 2).flatten(0, 1)
-        tokens = tokens + attended
-        tokens = tokens + self.attn2(context).repeat_interleave(num_frames, dim=0)
+        by_pixel = rearrange(self.norm1(tokens), "(b t) s c -> (b s) t c", t=num_frames)
+        tokens = tokens + rearrange(self.attn1(by_pixel), "(b s) t c -> (b t) s c", s=pixels)
+        tokens = tokens + repeat(self.attn2(context), "b 1 c -> (b t) 1 c", t=num_frames)
         return tokens + self.ff(self.norm3(tokens))
 
 
@@ -170,11 +170,11 @@ class SpatioTemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, num_frames: int) -> Tensor:
         """X (b t) c h w, context (b, 1, context_dim) -> (b t) c h w."""
-        height = x.shape[2]
-        tokens = self.proj_in(self.norm(x).permute(0, 2, 3, 1).flatten(1, 2))
+        num_clips, height = len(x) // num_frames, x.shape[2]
+        tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
         spatial = self.transformer_blocks[0](tokens, context, num_frames)
         frame_numbers = sinusoid(torch.arange(num_frames, device=x.device), self.channels).to(x.dtype)
-        positions = self.time_pos_embed(frame_numbers).repeat(x.shape[0] // num_frames, 1)[:, None]
+        positions = repeat(self.time_pos_embed(frame_numbers), "t c -> (b t) 1 c", b=num_clips)
         temporal = self.time_stack[0](spatial + positions, context, num_frames)
         tokens = self.proj_out(self.time_mixer(spatial, temporal))
-        return x + tokens.unflatten(1, (height, -1)).permute(0, 3, 1, 2)
+        return x + rearrange(tokens, "n (h w) c -> n c h w", h=height)

@@ -1,9 +1,10 @@
-"""What the UNet is told about the clip: the input image in two forms, and scalars such as the motion or the camera."""
+"""What the UNet is conditioned on: the input image in two forms, and scalars such as the motion or the camera."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig, ScalarConfig
@@ -87,7 +88,7 @@ class Conditioner(nn.Module):
         `values` holds every scalar of the version's configuration but cond_aug.
         """
         return Conditioning(
-            crossattn=self.clip(image)[:, None],
+            crossattn=rearrange(self.clip(image), "b c -> b 1 c"),
             concat=self.vae.encode(image + cond_aug * noise),
             vector=embed_scalars(self.scalars, {**values, "cond_aug": cond_aug}, num_frames, image.device),
         )

@@ -1,14 +1,17 @@
 """Layers that the UNet and the autoencoder share.
 
-Shapes: `b` clips, `t` frames, `c` channels, `h` height, `w` width, `s` = h * w pixels. Frames travel as `(b t) c h w`
-in channels-last memory: then tokens `(b t) s c` and clips `b c t s` are views of the same memory, and a convolution
-over frames is a 2-D one over (t, s).
+Shapes are written as einops writes them: `b` clips, `t` frames, `c` channels, `h` height, `w` width; `n` is any batch.
+Frames travel as `(b t) c h w` in channels-last memory: then tokens `(b t) (h w) c` and clips `b c t (h w)` are views of
+the same memory, and a convolution over frames is a 2-D one over t and (h w). What becomes a view for a convolution is
+transposed last: a reshape would give an axis of length 1, as of a single clip, a stride by which torch no longer
+recognises channels-last memory, and the convolution would copy.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -24,17 +27,19 @@ def sinusoid(values: Tensor, width: int) -> Tensor:
 
 
 def frames_to_clips(x: Tensor, num_frames: int) -> Tensor:
-    """(b t) c h w -> b c t s, a view in channels-last memory."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, num_frames)).permute(0, 3, 1, 2)
+    """(b t) c h w -> b c t (h w), a view in channels-last memory."""
+    by_clip = rearrange(x, "(b t) c h w -> b t (h w) c", t=num_frames)
+    return rearrange(by_clip, "b t s c -> b c t s")
 
 
 def clips_to_frames(x: Tensor, height: int) -> Tensor:
-    """B c t s -> (b t) c h w, a view in channels-last memory."""
-    return x.permute(0, 2, 3, 1).unflatten(2, (height, -1)).flatten(0, 1).permute(0, 3, 1, 2)
+    """B c t (h w) -> (b t) c h w, a view in channels-last memory."""
+    by_frame = rearrange(x, "b c t (h w) -> (b t) h w c", h=height)
+    return rearrange(by_frame, "n h w c -> n c h w")
 
 
 class FrameConv(nn.Conv3d):
-    """A convolution over three neighbouring frames, kernel (3, 1, 1), on clips b c t s.
+    """A convolution over three neighbouring frames, kernel (3, 1, 1), on clips b c t (h w).
 
     It keeps the five-dimensional weight of the released checkpoints and runs as the 2-D convolution that it is.
     """
@@ -43,7 +48,7 @@ class FrameConv(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel_size=(3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """B c t s -> b c' t s."""
+        """B c t (h w) -> b c' t (h w)."""
         return F.conv2d(x, self.weight.squeeze(-1), self.bias, padding=(1, 0))
 
 
@@ -74,7 +79,7 @@ class TimestepResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """X and the result are (b t) c h w or b c t s; `shift`, broadcastable, is added between the halves."""
+        """X and the result are (b t) c h w or b c t (h w); `shift`, broadcastable, is added between the halves."""
         hidden = self.in_layers(x)
         if shift is not None:
             hidden = hidden + shift

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .layers import FrameConv, clips_to_frames, frames_to_clips
@@ -22,10 +23,10 @@ def decode_streaming(
 ) -> Tensor:
     """Images (t, 3, H, W), about [-1, 1], of one clip's scaled latents (t, c, h, w): those of `Autoencoder.decode`.
 
-    They differ by the rounding of the normalisations' statistics alone.
+    The only difference is the rounding of the normalisations' statistics.
 
     Args:
-        autoencoder: its temporal decoder, or its image decoder, whose frames don't know of each other, is used.
+        autoencoder: its temporal decoder, or its image decoder, which sees each frame by itself, is used.
         latents: on the decoder's device.
         at_once: how many frames, or as many pixels of all frames, to compute at a time.
         keep_on: where the clip is kept between layers and the images are returned; by default on the decoder's device.
@@ -57,7 +58,7 @@ class _Clip:
         self.at_once, self.device, self.keep_on = at_once, latents.device, keep_on
 
     def replace_frames(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Puts all frames through a function that looks at each by itself, `at_once` at a time."""
+        """Put all frames through a function that looks at each by itself, `at_once` at a time."""
         for start in range(0, len(self.frames), self.at_once):
             frames = torch.cat(self.frames[start : start + self.at_once]).to(self.device)
             self.frames[start : start + self.at_once] = function(frames).to(self.keep_on).split(1)
@@ -71,16 +72,16 @@ class _Clip:
             yield rows, torch.cat([frame[:, :, rows] for frame in self.frames]).to(self.device)
 
     def replace_rows(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Puts all strips through a function that looks at each pixel by itself, and keeps the shape."""
+        """Put all strips through a function that looks at each pixel by itself, and keeps the shape."""
         for rows, strip in self.strips():
             for frame, made in zip(self.frames, function(strip).to(self.keep_on), strict=True):
                 frame[0, :, rows] = made
 
 
 def _blend_over_frames(block: TemporalResBlock, clip: _Clip) -> None:
-    """The temporal half of `TemporalResBlock.forward`, on a clip that the spatial half has been computed of.
+    """The temporal half of `TemporalResBlock.forward`, on a clip that has been through the spatial half.
 
-    The first convolution over frames runs twice, at first for the statistics of its result, which is not kept.
+    The first convolution over frames runs twice: its result is too large to keep, and the second norm needs statistics.
     """
     first_norm, _, first_conv = block.time_stack.in_layers
     second_norm, _, _, second_conv = block.time_stack.out_layers
@@ -104,14 +105,20 @@ def _normalisation(norm: nn.Module, strips: Iterator[Tensor]) -> Callable[[Tenso
     assert isinstance(norm, nn.GroupNorm)
     # Every row of a frame has as many numbers, so the clip's mean is that of the rows' means, and its variance the mean
     # of theirs plus the variance of their means.
-    by_row = [torch.var_mean(strip.unflatten(1, (norm.num_groups, -1)), dim=(2, 4), correction=0) for strip in strips]
+    by_group = (rearrange(strip, "t (groups c) h w -> t groups c h w", groups=norm.num_groups) for strip in strips)
+    by_row = [torch.var_mean(strip, dim=(2, 4), correction=0) for strip in by_group]
     variances, means = (torch.cat(parts, dim=2) for parts in zip(*by_row, strict=True))  # (t, groups, h)
     mean = means.mean(dim=(0, 2))
     variance = variances.mean(dim=(0, 2)) + means.var(dim=(0, 2), correction=0)
     channels_a_group = norm.num_channels // norm.num_groups
-    scale = (variance + norm.eps).rsqrt().repeat_interleave(channels_a_group) * norm.weight
-    shift = norm.bias - mean.repeat_interleave(channels_a_group) * scale
-    return lambda strip: torch.addcmul(shift[:, None, None], strip, scale[:, None, None])
+
+    def by_channel(of_groups: Tensor) -> Tensor:
+        return repeat(of_groups, "groups -> (groups c) 1 1", c=channels_a_group)
+
+    weight, bias = (rearrange(parameter, "c -> c 1 1") for parameter in (norm.weight, norm.bias))
+    scale = by_channel((variance + norm.eps).rsqrt()) * weight
+    shift = bias - by_channel(mean) * scale
+    return lambda strip: torch.addcmul(shift, strip, scale)
 
 
 def _over_frames(conv: nn.Module, frames: Tensor) -> Tensor:

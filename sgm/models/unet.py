@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import UNetConfig
@@ -20,8 +21,8 @@ class VideoResBlock(TimestepResBlock):
 
     def forward(self, x: Tensor, emb: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
         """X (b t) c h w, emb (b t, emb_channels) -> (b t) c' h w."""
-        spatial = super().forward(x, self.emb_layers(emb)[:, :, None, None])
-        shift = self.time_stack.emb_layers(emb).unflatten(0, (-1, num_frames)).transpose(1, 2)[..., None]
+        spatial = super().forward(x, rearrange(self.emb_layers(emb), "n c -> n c 1 1"))
+        shift = rearrange(self.time_stack.emb_layers(emb), "(b t) c -> b c t 1", t=num_frames)
         temporal = self.time_stack(frames_to_clips(spatial, num_frames), shift)
         return self.time_mixer(spatial, clips_to_frames(temporal, spatial.shape[2]))
 
@@ -39,7 +40,7 @@ class Downsample(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Modules run one after the other, each with what it takes; one entry of a skip connection."""
+    """Modules that run in sequence, each with the arguments that it takes; the result feeds one skip connection."""
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor, num_frames: int) -> Tensor:
         """X (b t) c h w -> (b t) c' h' w'."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import VAEConfig
@@ -15,7 +16,7 @@ def _norm(groups: int, channels: int) -> nn.GroupNorm:
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU in the memory of x, which nobody else holds, unless a gradient needs it: a third less at the peak."""
+    """SiLU, in place unless a gradient needs x, which the caller gives up: a third less memory at the peak."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -40,7 +41,7 @@ class ResBlock(nn.Module):
 class TemporalResBlock(ResBlock):
     """A spatial block, a temporal one over its result, and a learned mix.
 
-    The mix is the other way round than in the UNet: a * temporal + (1 - a) * spatial, a = sigmoid(mix_factor).
+    The mix runs the opposite way to the UNet's: a * temporal + (1 - a) * spatial, a = sigmoid(mix_factor).
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm_groups: int):
@@ -70,9 +71,9 @@ class AttentionBlock(nn.Module):
         """N c h w -> n c h w."""
         hidden = self.norm(x)
         # An axis for the one head: without it PyTorch takes the path that holds all scores at once.
-        q, k, v = (project(hidden).flatten(2).transpose(1, 2)[:, None] for project in (self.q, self.k, self.v))
-        attended = F.scaled_dot_product_attention(q, k, v)[:, 0]
-        return x + self.proj_out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
+        q, k, v = (rearrange(project(hidden), "n c h w -> n 1 (h w) c") for project in (self.q, self.k, self.v))
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(rearrange(attended, "n 1 (h w) c -> n c h w", h=x.shape[2]))
 
 
 class Middle(nn.Module):
@@ -119,7 +120,7 @@ class Level(nn.Module):
 
 
 def run_layer(layer: nn.Module, x: Tensor, num_frames: int) -> Tensor:
-    """(b t) c h w -> (b t) c' h' w': of the layers only residual blocks are told which frames belong together."""
+    """(b t) c h w -> (b t) c' h' w': only residual blocks need to know which frames belong together."""
     return layer(x, num_frames) if isinstance(layer, ResBlock) else layer(x)
 
 
@@ -206,7 +207,7 @@ class FinalConv(Conv3x3):
 
 
 class Autoencoder(nn.Module):
-    """Encoder, decoder and the 1x1 convolutions around the latents, as far as a checkpoint holds them."""
+    """Encoder, decoder and the 1x1 convolutions around the latents: those of them that a checkpoint holds."""
 
     def __init__(self, config: VAEConfig, *, encoder: bool, decoder: bool, quant_convs: bool, temporal: bool):
         super().__init__()
@@ -223,7 +224,7 @@ class Autoencoder(nn.Module):
         moments = self.encoder(images)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
-        return moments.chunk(2, dim=1)[0]  # the other half is the log-variance, which the released sampler leaves alone
+        return moments.chunk(2, dim=1)[0]  # the other half is the log-variance, which the released sampler ignores
 
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """Images (n, 3, H, W), about [-1, 1], of scaled latents (n, latent_channels, h, w), n = b * num_frames."""
@@ -231,11 +232,11 @@ class Autoencoder(nn.Module):
         return self.decoder(self.unscale(latents), num_frames)
 
     def unscale(self, latents: Tensor) -> Tensor:
-        """What the decoder itself takes, for scaled latents (n, latent_channels, h, w)."""
+        """The decoder's own input for scaled latents (n, latent_channels, h, w)."""
         latents = latents / self.scale_factor
         return latents if self.post_quant_conv is None else self.post_quant_conv(latents)
 
 
 def is_temporal(name: str) -> bool:
-    """Whether the parameter of this name is one that the temporal decoder has and the image decoder has not."""
+    """Whether the parameter of this name exists in the temporal decoder but not in the image decoder."""
     return "time_" in name or "mix_factor" in name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgm.errors import UserError
-from sgm.outputs.pictures import write_frames, write_gif, write_webp
+from sgm.outputs.pictures import frames_writer, write_gif, write_webp
 from sgm.outputs.provenance import Provenance
-from sgm.outputs.publishing import part_path, publish
+from sgm.outputs.publishing import check_name, part_path, publish
 from sgm.outputs.record import write_record
-from sgm.outputs.video import write_video
+from sgm.outputs.video import video_writer
 from sgm.stages import Stages
-from sgm.storage.hashing import file_sha256
+from sgm.storage.files import file_sha256
+
+Pixels = NDArray[np.uint8]
 
 FORMATS = {"mp4": ".mp4", "gif": ".gif", "webp": ".webp", "frames": ""}  # each with what follows the clip's name
 DEFAULT_FORMATS = ("mp4", "frames")
@@ -51,8 +54,8 @@ def make_output_folder(folder: Path) -> None:
 
 
 def save_clip(
-    frames: NDArray[np.uint8],
-    record: Mapping[str, Any],
+    chunks: Iterable[Pixels],
+    record: Callable[[], Mapping[str, Any]],
     aside: Path,
     name: str,
     formats: Sequence[str] = DEFAULT_FORMATS,
@@ -60,23 +63,32 @@ def save_clip(
 ) -> ClipPaths:
     """Write a clip in a workplace (see `sgm.outputs.publishing`), then put it beside that as NAME.json, NAME.mp4 ...
 
-    frames: uint8 (T, H, W, 3), RGB. record: as of `build_record`; the file tells of the writing too. formats: of
-    `FORMATS`. quality: 1 to 100, for MP4, JPEG and WebP.
+    chunks: the frames, uint8 (n, H, W, 3) in RGB, as they come: MP4 and JPEGs are written chunk by chunk, so a clip of
+    any length needs the memory of one. record: gives what `build_record` does; asked for again when all frames have
+    come, since it says what they took. formats: of `FORMATS`. quality: 1 to 100, for MP4, JPEG and WebP.
     Nothing is overwritten: where any of the names is taken, all become NAME-1, or NAME-2, and so on. A failure or an
     interruption leaves nothing under a final name. Raises UserError where name is no plain file name.
     """
     check_name(name)
     stages = Stages()
-    with stages.measure("writing"):
-        for format_name in formats:
-            write_clip(format_name, part_path(aside, FORMATS[format_name]), frames, record, quality)
+    provenance, fps = Provenance.of(record()), record()["output"]["fps"]
+    paths = {name: part_path(aside, FORMATS[name]) for name in formats}
+    with ExitStack() as stack:
+        writers = [stack.enter_context(clip_writer(name, paths[name], fps, quality, provenance)) for name in paths]
+        for chunk in chunks:
+            with stages.measure("writing"):
+                for write in writers:
+                    write(chunk)
+        with stages.measure("writing"):
+            stack.close()
+    made = record()
     whole_record = {
-        **record,
-        "output": {**record["output"], "formats": list(formats), "quality": quality},
+        **made,
+        "output": {**made["output"], "formats": list(formats), "quality": quality},
         "files": _describe(aside),
-        "stages": {**record["stages"], **stages.measured},
+        "stages": {**made["stages"], **stages.measured},
     }
-    write_record(part_path(aside, ".json"), whole_record)
+    write_record(part_path(aside, ".json"), whole_record, aside.parent)
     return clip_paths(aside.parent, publish(aside, name), formats)
 
 
@@ -90,17 +102,15 @@ def is_whole(record_path: Path, record: Mapping[str, Any]) -> bool:
     files = record.get("files")
     if not isinstance(files, dict) or not files:
         return False
-    base = str(record_path.with_suffix(""))
+    folder, name = os.path.realpath(record_path.parent), record_path.stem
     try:
-        return all(file_sha256(Path(base + suffix)) == sha256 for suffix, sha256 in files.items())
+        for suffix, sha256 in files.items():
+            path = f"{folder}/{name}{suffix}"
+            if os.path.realpath(path) != path or file_sha256(Path(path)) != sha256:  # a link may lead anywhere
+                return False
     except (OSError, ValueError):  # one is missing, or has a name that no file has
         return False
-
-
-def check_name(name: str) -> None:
-    """Raises UserError where a clip can't have this name, which is without folders."""
-    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
-        raise UserError(f"{name!r} can't name a clip: give a plain file name, without folders")
+    return True
 
 
 def new_key() -> str:
@@ -117,19 +127,31 @@ def format_of(path: Path) -> str:
     raise UserError(f"a clip can't be saved as {path.name!r}: give a name that ends in one of {endings}")
 
 
-def write_clip(
-    format_name: str, path: Path, frames: NDArray[np.uint8], record: Mapping[str, Any], quality: int
-) -> None:
-    """Write frames, uint8 (T, H, W, 3) in RGB, in one of `FORMATS`; the record says how fast they play."""
-    provenance, fps = Provenance.of(record), record["output"]["fps"]
+@contextmanager
+def clip_writer(
+    format_name: str, path: Path, fps: float, quality: int, provenance: Provenance
+) -> Iterator[Callable[[Pixels], None]]:
+    """The function that takes a clip's frames, chunk by chunk, uint8 (n, H, W, 3) in RGB, into one of `FORMATS`.
+
+    An animated GIF or WebP is written when all frames have come, for its colours are chosen from all of them.
+    """
     if format_name == "mp4":
-        write_video(path, frames, fps, quality, provenance)
-    elif format_name == "gif":
-        write_gif(path, frames, fps, provenance)
-    elif format_name == "webp":
-        write_webp(path, frames, fps, quality, provenance)
+        with video_writer(path, fps, quality, provenance) as write:
+            yield lambda chunk: _each(write, chunk)
+    elif format_name == "frames":
+        yield frames_writer(path, quality, provenance)
     else:
-        write_frames(path, frames, quality, provenance)
+        kept: list[Pixels] = []
+        yield kept.append
+        if format_name == "gif":
+            write_gif(path, np.concatenate(kept), fps, provenance)
+        else:
+            write_webp(path, np.concatenate(kept), fps, quality, provenance)
+
+
+def _each(write: Callable[[Pixels], None], chunk: Pixels) -> None:
+    for frame in chunk:
+        write(frame)
 
 
 def _describe(aside: Path) -> dict[str, str]:

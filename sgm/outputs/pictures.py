@@ -5,6 +5,8 @@ JPEGs are saved without colour subsampling, for the watermark lives in the colou
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +20,25 @@ if TYPE_CHECKING:
 
 
 def write_frames(folder: Path, frames: NDArray[np.uint8], quality: int, provenance: Provenance) -> None:
-    """Write frames, uint8 (T, H, W, 3) in RGB, into a folder as 0000.jpg, 0001.jpg, ..., their sizes unchanged.
+    """Write frames, uint8 (T, H, W, 3) in RGB, into a folder: see `frames_writer`."""
+    frames_writer(folder, quality, provenance)(frames)
 
-    quality: 1 to 100, as JPEG counts.
+
+def frames_writer(folder: Path, quality: int, provenance: Provenance) -> Callable[[NDArray[np.uint8]], None]:
+    """The function that takes frames, uint8 (n, H, W, 3) in RGB, into a folder as 0000.jpg, 0001.jpg, ...
+
+    Their sizes stay. quality: 1 to 100, as JPEG counts.
     """
     folder.mkdir(exist_ok=True)
     exif, xmp = provenance.exif(), provenance.xmp()
-    for index, picture in enumerate(_pictures(frames)):
-        path = folder / f"{index:04d}.jpg"
-        picture.save(path, quality=quality, subsampling="4:4:4", exif=exif, xmp=xmp)
+    numbers = itertools.count()
+
+    def write(frames: NDArray[np.uint8]) -> None:
+        for picture in _pictures(frames):
+            path = folder / f"{next(numbers):04d}.jpg"
+            picture.save(path, quality=quality, subsampling="4:4:4", exif=exif, xmp=xmp)
+
+    return write
 
 
 def write_webp(path: Path, frames: NDArray[np.uint8], fps: float, quality: int, provenance: Provenance) -> None:

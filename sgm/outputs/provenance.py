@@ -1,7 +1,7 @@
-"""What the files of a clip say of themselves: that they are synthetic, and what made them.
+"""What a clip's files say about themselves: that they are synthetic, and what made them.
 
 JPEG and WebP carry it as EXIF (ImageDescription, Software) and as XMP with IPTC's digital source type, MP4 and GIF as a
-comment. The words depend on nothing but program and version, so the same clip stays the same files.
+comment. The words depend on program and version alone, so the same clip gives the same files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Provenance:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Provenance:
-        """That of a record's clip."""
+        """The provenance of a record's clip."""
         program = record["program"]
         return cls(f"{program['name']} {program['version']}", record["parameters"]["version"])
 

@@ -4,36 +4,41 @@ A clip is written into a workplace, the hidden folder `.claim-KEY` beside its fi
 time. When all is whole, the name that it will have is noted in there, and then its parts are renamed one by one, the
 record last: where there is a record, there is the whole clip. Whoever holds the workplace next, be it after a SIGKILL,
 settles what it finds: with the name noted, the renames are completed; without it, the unfinished work is dropped.
+
+The folder may be shared with people who mean no good. A noted name counts only where it is a plain one, only regular
+files and real folders get final names, no link is followed, and what is no workplace at all is left alone.
 """
 
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sgm.storage.interrupts import uninterrupted
-from sgm.storage.lock_file import locked
+from sgm.errors import UserError
+from sgm.storage.files import is_other_than_file, is_real_file, is_real_folder, open_regular, remove
+from sgm.storage.locks import locked, uninterrupted
 
 REPORT_NAME, CONTACT_SHEET_NAME = "report.json", "index.html"  # what a batch writes into its output folder
 
 CLAIM, LOCK = ".claim-", ".lock"
 _PART = "clip"  # in its workplace every clip has this name
 _NOTED_NAME = "name"
+_MAX_NAME_BYTES = 255  # of file systems
 
 
 @contextmanager
 def workplace(folder: Path, key: str) -> Iterator[Path | None]:
     """An empty hidden folder in `folder` that is this process's alone, or None where another one holds that key.
 
-    What `publish` has not moved out of it is gone afterwards, in case of an error too.
+    What `publish` has not moved out of it is gone afterwards, in case of an error too. Raises UserError where something
+    else lies in the place of its lock.
     """
     aside = folder / f"{CLAIM}{key}"
     claim = ExitStack()
     try:
         with uninterrupted():
-            held = claim.enter_context(locked(folder / f"{CLAIM}{key}{LOCK}", wait=False))
+            held = claim.enter_context(locked(_free_lock(folder, key), wait=False))
             if held:
                 claim.callback(_settle, aside)
                 _settle(aside)
@@ -47,16 +52,25 @@ def workplace(folder: Path, key: str) -> Iterator[Path | None]:
 def clear_leftovers(folder: Path) -> set[str]:
     """Settle every workplace in the folder whose process has died; those of living processes are left alone.
 
-    Returns the keys of those that were settled.
+    So are files and links of such a name, and what belongs to others. Returns the keys of those that were settled.
     """
     settled = set()
     found = {path.name.removesuffix(LOCK).removeprefix(CLAIM) for path in folder.glob(f"{CLAIM}*")}
     for key in sorted(found):
-        was_begun = (folder / f"{CLAIM}{key}").exists()
-        with workplace(folder, key) as aside:
-            if was_begun and aside is not None:
+        aside = folder / f"{CLAIM}{key}"
+        was_begun = is_real_folder(aside)
+        if (os.path.lexists(aside) and not was_begun) or is_other_than_file(folder / f"{CLAIM}{key}{LOCK}"):
+            continue
+        with suppress(PermissionError), workplace(folder, key) as ours:
+            if was_begun and ours is not None:
                 settled.add(key)
     return settled
+
+
+def check_name(name: str) -> None:
+    """Raises UserError where a clip can't have this name, which is without folders."""
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise UserError(f"{name!r} can't name a clip: give a plain file name, without folders")
 
 
 def part_path(aside: Path, suffix: str) -> Path:
@@ -70,7 +84,7 @@ def publish(aside: Path, name: str) -> str:
     Nothing is overwritten. Ctrl-C waits until all are moved; a failure, or a second Ctrl-C, moves everything back.
     """
     folder = aside.parent
-    with uninterrupted(), locked(folder / f"{CLAIM}publishing{LOCK}", wait=True):
+    with uninterrupted(), locked(_free_lock(folder, "publishing"), wait=True):
         for number in itertools.count():
             final = f"{name}-{number}" if number else name
             targets = _targets(aside, final)
@@ -92,23 +106,43 @@ def publish(aside: Path, name: str) -> str:
 
 def _settle(aside: Path) -> None:
     """Complete the renames of a workplace where they had begun, and remove it."""
-    if not aside.exists():
-        return
-    note = aside / _NOTED_NAME
-    final = os.fsdecode(note.read_bytes()) if note.exists() else ""
-    if final:
-        with locked(aside.parent / f"{CLAIM}publishing{LOCK}", wait=True):
+    if is_real_folder(aside) and (final := _noted_name(aside)):
+        with locked(_free_lock(aside.parent, "publishing"), wait=True):
             targets = _targets(aside, final)
             if not any(_is_taken(target) for target in targets.values()):  # else someone else took a name meanwhile
                 for part, target in targets.items():
                     part.rename(target)
-    shutil.rmtree(aside)
+    remove(aside)
+
+
+def _noted_name(aside: Path) -> str | None:
+    """The name that the parts in a workplace were about to get, where one is noted that a clip can have."""
+    note = aside / _NOTED_NAME
+    if not is_real_file(note):
+        return None
+    with open_regular(note) as file:
+        noted = file.read(_MAX_NAME_BYTES + 1)
+    name = os.fsdecode(noted)
+    try:
+        check_name(name)
+    except UserError:
+        return None
+    return name if len(noted) <= _MAX_NAME_BYTES else None
 
 
 def _targets(aside: Path, final: str) -> dict[Path, Path]:
     """The final path of each part, in the order of renaming: folders first, the record last."""
-    parts = sorted(aside.glob(f"{_PART}*"), key=lambda part: (part.suffix == ".json", part.is_file(), part.name))
+    parts = [part for part in aside.glob(f"{_PART}*") if is_real_file(part) or is_real_folder(part)]
+    parts.sort(key=lambda part: (part.suffix == ".json", part.is_file(), part.name))
     return {part: aside.parent / f"{final}{part.name.removeprefix(_PART)}" for part in parts}
+
+
+def _free_lock(folder: Path, key: str) -> Path:
+    """The path of a lock. Raises UserError where something else lies there, so that nobody can ever hold it."""
+    lock = folder / f"{CLAIM}{key}{LOCK}"
+    if is_other_than_file(lock):
+        raise UserError(f"{lock} is in the way: remove it, or give another output_folder")
+    return lock
 
 
 def _is_taken(path: Path) -> bool:

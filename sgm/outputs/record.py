@@ -7,37 +7,126 @@ input       path, sha256 (both null where the image came from memory), width, he
 checkpoint  path, sha256 (of a folder that of each file that was read), and for weights from a repository of
             huggingface.co repository, revision (the commit)
 model       the model's configuration, whole
-device, precision, fp8, memory (the mode), and device_name, the graphics card's own
+device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a processor), and
+            device_name, the graphics card's own
 output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
 stages      for each stage: seconds, peak_memory_bytes, memory (see `sgm.stages`); of all the clips_at_once, which went
             through the UNet together
+
+In the file a path is relative to the record's folder where it can be, so that both can be moved together, and begins
+with ~ below the home folder, whose name nobody else needs to know; in memory it is absolute.
+
+A record may come from anyone: it is read within limits of size, depth and kind, and a section or key that this version
+doesn't know makes it unreadable, since what it stands for could neither be compared nor made again.
 """
 
+from __future__ import annotations
+
 import json
+import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sgm import __version__
-from sgm.errors import UserError
+from sgm.errors import UserError, shortened
+from sgm.storage.files import read_json
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "rembg", "imageio-ffmpeg")
+PLACES = ("path", "repository", "revision")  # where a file was found, which may change while its bytes stay
+PATHS = (("input", "path"), ("checkpoint", "path"), ("parameters", "config"))
 
-REQUIRED_KEYS: dict[str, tuple[str, ...]] = {
-    "program": ("name", "version"),
-    "parameters": (),
-    "input": ("path", "sha256", "width", "height"),
-    "checkpoint": ("path", "sha256"),
-    "model": (),
-    "output": ("frames", "width", "height", "fps"),
-    "packages": (),
-    "stages": (),
+MAX_BYTES = 4 * 2**20  # of a record; 1024 frames and their angles take 0.2 MiB
+MAX_TEXT = 1000
+MAX_PATH, MAX_PATH_PART = 4096, 255  # bytes, of Linux
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**31
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e12
+
+
+def _is_path(value: Any) -> bool:
+    """Whether it can name a file here; null is what came from memory."""
+    if not isinstance(value, str) or "\0" in value:
+        return value is None
+    try:
+        encoded = os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return 0 < len(encoded) <= MAX_PATH and all(len(part) <= MAX_PATH_PART for part in encoded.split(b"/"))
+
+
+def _is_sha256(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None)
+
+
+def _are_hashes(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_sha256, value.values()))
+
+
+def _are_parameters(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_parameter, value.values()))
+
+
+def _is_parameter(value: Any) -> bool:
+    return value is None or _is_text(value) or isinstance(value, bool | int | float) or _are_numbers(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
+Check = Callable[[Any], bool]
+REQUIRED: dict[str, dict[str, Check] | Check] = {
+    "program": {"name": _is_text, "version": _is_text},
+    "parameters": _are_parameters,
+    "input": {"path": _is_path, "sha256": _is_sha256, "width": _is_count, "height": _is_count},
+    "checkpoint": {"path": _is_path, "sha256": lambda value: _is_sha256(value) or _are_hashes(value)},
+    "model": _is_mapping,
+    "output": {"frames": _is_count, "width": _is_count, "height": _is_count, "fps": _is_number},
+    "packages": _is_mapping,
+    "stages": _is_mapping,
+}
+OPTIONAL: dict[str, dict[str, Check] | Check] = {
+    "created": _is_text,
+    "checkpoint": {"repository": _is_text, "revision": _is_text},
+    "device": _is_text_or_none,
+    "device_name": _is_text_or_none,
+    "precision": _is_text_or_none,
+    "fp8": _is_text,
+    "memory": _is_text_or_none,
+    "threads": _is_count,
+    "clips_at_once": _is_count,
+    "output": {"formats": _are_texts, "quality": _is_number},
+    "camera": {"elevations_deg": _are_numbers, "azimuths_deg": _are_numbers},
+    "files": _are_hashes,
 }
 
 
@@ -55,6 +144,7 @@ def build_record(
     precision: str,
     fp8: str,
     memory: str,
+    threads: int,
     clips_at_once: int,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
@@ -79,6 +169,7 @@ def build_record(
         "precision": precision,
         "fp8": fp8,
         "memory": memory,
+        "threads": threads,
         "clips_at_once": clips_at_once,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
         "packages": package_versions(),
@@ -93,24 +184,40 @@ def build_record(
     return as_json
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON."""
-    path.write_text(_to_json(record) + "\n", encoding="utf-8")
+def write_record(path: Path, record: Mapping[str, Any], folder: Path) -> None:
+    """Write a record as JSON, with its paths as they are seen from the folder that it will lie in."""
+    written = dict(record)
+    for section, key in PATHS:
+        if value := written.get(section, {}).get(key):
+            written[section] = {**written[section], key: _portable(Path(value), folder.resolve())}
+    path.write_text(_to_json(written) + "\n", encoding="utf-8")
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record; UserError where the file is missing, is no JSON or lacks something that a record has."""
+    """Read a record, with absolute paths. Raises UserError where the file is missing, or is no record of a clip."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, MAX_BYTES)
     except OSError as error:
         raise UserError(f"can't read the record {path}: {error.strerror}; give the .json beside a clip") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
+    except ValueError as error:
         raise UserError(f"{path} is no record: it isn't JSON ({error}); give the .json beside a clip") from error
-    missing = list(_missing(record))
-    if missing:
+    if missing := list(_missing(record)):
         raise UserError(f"{path} is no record of a clip: it has no {', '.join(missing)}; give the .json beside a clip")
+    for complaint in _complaints(record):
+        raise UserError(f"{path} is no record of a clip: {complaint}; give the .json beside a clip")
     assert isinstance(record, dict)
+    folder = path.parent.resolve()
+    for section, key in PATHS:
+        if value := record[section].get(key):
+            record[section][key] = _absolute(value, folder)
     return record
+
+
+def identity(described: Any) -> Any:
+    """A description of files without where they were found: equal for what is the same, wherever it lies."""
+    if isinstance(described, Mapping):
+        return {key: identity(value) for key, value in described.items() if key not in PLACES}
+    return [identity(value) for value in described] if isinstance(described, list) else described
 
 
 def package_versions() -> dict[str, str]:
@@ -128,12 +235,78 @@ def _version(package: str) -> str | None:
 
 def _missing(record: Any) -> Iterator[str]:
     """What a record lacks, as section or section.key."""
-    for section, keys in REQUIRED_KEYS.items():
+    for section, checks in REQUIRED.items():
         found = record.get(section) if isinstance(record, dict) else None
         if not isinstance(found, dict):
             yield section
+        elif isinstance(checks, dict):
+            yield from (f"{section}.{key}" for key in checks if key not in found)
+
+
+def _complaints(record: Mapping[str, Any]) -> Iterator[str]:
+    """What a record holds that none has, or of another kind; nothing is missing."""
+    for section, value in record.items():
+        checks = [known[section] for known in (REQUIRED, OPTIONAL) if section in known]
+        if not checks:
+            yield f"{shortened(repr(section))} is unknown to this version of the program"
+        elif not isinstance(checks[0], dict):
+            if not checks[0](value):
+                yield f"its {section} can't be {shortened(repr(value))}"
+        elif not isinstance(value, dict):
+            yield f"its {section} can't be {shortened(repr(value))}"
         else:
-            yield from (f"{section}.{key}" for key in keys if key not in found)
+            of_key = {key: check for known in checks if isinstance(known, dict) for key, check in known.items()}
+            for key, inner in value.items():
+                if key not in of_key:
+                    yield f"{section}.{shortened(repr(key))} is unknown to this version of the program"
+                elif not of_key[key](inner):
+                    yield f"its {section}.{key} can't be {shortened(repr(inner))}"
+    for section in ("input", "checkpoint"):
+        if (record[section]["path"] is None) != (record[section]["sha256"] is None):
+            yield f"its {section} has a path without sha256, or sha256 without a path"
+    if not _is_path(record["parameters"].get("config")):
+        yield f"its config can't be {shortened(repr(record['parameters']['config']))}"
+
+
+def _portable(path: Path, folder: Path) -> str:
+    """A path as it is written into a record in the folder, which has no links on its way.
+
+    Relative where both are in the current folder, or in the one that holds the folder; from ~ in the home folder. No
+    base that holds the home folder counts, for then the path would name its owner.
+    """
+    place = path.parent.resolve() / path.name  # a link at the end stays: its name says what kind of file it is
+    home = _home()
+    for base in filter(None, (_current_folder(), folder.parent)):
+        is_wide = base == base.parent or (home is not None and base in home.parents)
+        if not is_wide and place.is_relative_to(base) and folder.is_relative_to(base):
+            relative = Path(os.path.relpath(place, folder)).as_posix()
+            return relative if relative.startswith("../") else f"./{relative}"
+    if home is not None and place.is_relative_to(home):
+        return f"~/{place.relative_to(home).as_posix()}"
+    return str(path)
+
+
+def _absolute(written: str, folder: Path) -> str:
+    home = _home()
+    if written.startswith("~/") and home is not None:
+        return str(home / written[2:])
+    return written if Path(written).is_absolute() else os.path.normpath(folder / written)
+
+
+def _current_folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        return None
+
+
+def _home() -> Path | None:
+    """The home folder; None where there is none, or it is the root."""
+    try:
+        home = Path.home().resolve()
+    except (RuntimeError, OSError):
+        return None
+    return home if home != home.parent else None
 
 
 def _to_json(record: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from .. import __version__
 from ..errors import UserError, in_one_line, is_out_of_memory, unknown_parameter
-from ..progress import print_safely
+from ..progress import open_standard_streams, print_safely
 from .parameter import PATH, TRUTH, Parameter, parameters_of
 
 Request = TypeVar("Request")
@@ -89,6 +89,7 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
     0: done; 1: `work` returned it, or something failed; 2: the user's mistake; 130: Ctrl-C. An error takes a line on
     stderr, with `--verbose` after its traceback. `-h` and `--help` print the help, `-V` the program's version.
     """
+    open_standard_streams()
     words = sys.argv[1:] if words is None else words
     if _asked_to_print(words, command.help_text):
         return DONE

@@ -13,6 +13,7 @@ from typing import Any
 from ..config import RELEASES, ModelConfig, load_config
 from ..errors import UserError, unknown_parameter
 from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
+from ..storage.folders import example_folder, output_folder
 from .choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
 from .parameter import (
     NAME,
@@ -69,7 +70,6 @@ def _read_batch_size(value: Any) -> int | str:
 
 BATCH_SIZE = Kind(_read_batch_size, f"auto, or a whole number from 1 to {MAX_BATCH_SIZE}", "N|auto")
 FORMATS_KIND = Kind(_read_formats, f"one or more of {','.join(FORMATS)}", "A,B,...")
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Request:
         PATH,
         "The model's weights: a .safetensors file, a folder of diffusers' layout, or OWNER/NAME[@REVISION] of"
         " huggingface.co, of which what is in the cache is used.",
-        default_text="checkpoints/VERSION.safetensors of the project, else the version's own repository",
+        default_text="checkpoints/VERSION.safetensors, bundled or your own, else the version's own repository",
     )
     download: bool = parameter(
         False,
@@ -207,10 +207,10 @@ class Request:
         read_fields(self)
         _check_engine(self)
         model = load_config(self.version, self.config)
-        example = "object.png" if model.family == "sv3d" else "test_image.png"
+        example = "object.png" if model.input == "object" else "test_image.png"
         defaults = {
-            "input_path": PROJECT_FOLDER / "assets" / example,
-            "output_folder": Path("outputs", self.version),
+            "input_path": example_folder() / example,
+            "output_folder": output_folder(self.version),
         }
         for name, value in defaults.items():
             if getattr(self, name) is None:
@@ -248,13 +248,10 @@ def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} can't be given beside from_record, which makes the same clip again: omit one of the two"
             )
     path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
-    recorded = recorded_parameters(path)
+    recorded = recorded_parameters(path, given)
     values = recorded | dict(given)
     if kind_of_device(values.get("device")) != kind_of_device(recorded.get("device")):
         values["precision"] = None  # that of a graphics card may overflow elsewhere: what suits the new device
     if values["input_path"] is None:
         raise UserError(f"the image of {path} came from memory, not from a file: give it with --input_path FILE")
-    known = parameters_of(SamplingParameters) | parameters_of(Request)
-    if unknown := sorted(values.keys() - known.keys()):
-        raise UserError(f"{path} has a parameter {unknown[0]!r} that this version of the program doesn't know")
     return values

@@ -202,7 +202,7 @@ class SamplingParameters:
         width, height = self.width, self.height
         trained_size = (config.width, config.height)
         fit_size(trained_size, trained_size, config.size_multiple, width or config.width, height or config.height)
-        if config.family == "sv3d":
+        if config.input == "object":
             if width and height and width != height:
                 raise UserError(
                     f"{config.version} makes square videos, not {width}x{height}: give width or height alone"
@@ -273,6 +273,6 @@ def ignored_parameters(config: ModelConfig) -> dict[str, str]:
         ignored |= {"elevations_deg": reason, "azimuths_deg": reason}
     if config.decoder == "image":
         ignored["decode"] = "it decodes each frame by itself, so there are no seams"
-    if config.family != "sv3d":
+    if config.input != "object":
         ignored["image_frame_ratio"] = "only the sv3d versions cut out and frame an object"
     return ignored

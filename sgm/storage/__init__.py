@@ -1,1 +1,1 @@
-"""Files that are whole or absent, locks, Ctrl-C that waits, and hashes."""
+"""Files that are whole or absent, their hashes, locks, and Ctrl-C that waits."""

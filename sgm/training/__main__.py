@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ..config import load_config
-from ..errors import UserError
 from ..models.clip import CLIPImageTower
 from ..models.video_model import VideoModel
 from ..parameters.choices import device_parameter
 from ..parameters.command_line import Command, run
 from ..parameters.parameter import PATH, WHOLE, parameter, read_fields
+from ..progress import Progress
 from ..runtime.devices import choose_device
-from ..storage.hashing import file_sha256
-from ..storage.whole_file import write_whole
-from .config import TrainingConfig, load_training_config
+from ..storage.files import file_sha256, write_whole
+from ..storage.folders import output_folder
+from .config import TrainingConfig, find_training_config, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
@@ -46,7 +46,12 @@ OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objec
 class TrainingRequest:
     """What the command line asks for. Raises UserError for a value that isn't allowed."""
 
-    config_file: Path = parameter(Path(), PATH, "The run: a YAML file of configs/training/.", default_text="none")
+    config_file: Path = parameter(
+        Path(),
+        PATH,
+        "The run: a YAML file, or the name of a bundled one, such as decoder (see configs/training/).",
+        default_text="none",
+    )
     output_folder: Path = parameter(
         None,
         PATH,
@@ -60,10 +65,9 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         read_fields(self)
-        if not self.config_file.is_file():
-            raise UserError(f"no training configuration {self.config_file}: give a YAML file of configs/training/")
+        object.__setattr__(self, "config_file", find_training_config(self.config_file))
         if self.output_folder is None:
-            object.__setattr__(self, "output_folder", Path("outputs", "training", self.config_file.stem))
+            object.__setattr__(self, "output_folder", output_folder("training", self.config_file.stem))
 
 
 def build_model(config: TrainingConfig) -> VideoModel:
@@ -111,24 +115,38 @@ def train(request: TrainingRequest) -> None:
         trainer.resume(*state)
         losses = json.loads((folder / "losses.json").read_text())[: trainer.step]
 
+    saved = trainer.step
+
     def save() -> None:
+        nonlocal saved
         # The losses first: a run that is stopped between the two goes on from the earlier state and drops the surplus.
         write_whole(folder / "losses.json", lambda aside: aside.write_text(json.dumps(losses)))
         save_state(folder, trainer.step, trainer.state(), identity)
+        saved = trainer.step
         save_loss_plot(losses, folder / "loss.png")
         with trainer.averaged():
             save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")
             save_weights(model, folder / "weights.safetensors")
 
-    bar = tqdm(total=config.steps, initial=trainer.step, unit="step", disable=None)
-    for step in trainer.run(objective):
-        losses.append(step.loss)
-        bar.update()
-        bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
-        if step.number % config.sheet_every == 0:
-            save()
-    bar.close()
-    save()
+    try:
+        with tqdm(total=config.steps, initial=trainer.step, unit="step", disable=None) as bar:
+            for step in trainer.run(objective):
+                losses.append(step.loss)
+                bar.update()
+                bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
+                if step.number % config.sheet_every == 0:
+                    save()
+        save()
+    except KeyboardInterrupt:
+        Progress().say(what_is_saved(folder, saved))
+        raise
+
+
+def what_is_saved(folder: Path, step: int) -> str:
+    """What a run that is stopped leaves behind, `step` being the last that was saved, or 0."""
+    if step == 0:
+        return "nothing is saved yet: the same command starts anew"
+    return f"step {step} is saved in {folder}: the same command goes on from there"
 
 
 def save_weights(model: VideoModel, path: Path) -> None:

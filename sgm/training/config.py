@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from ..config import read_dataclass
+from ..errors import UserError
+from ..storage.data_files import Bounds, read_dataclass
+from ..storage.folders import training_config_folder
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,28 @@ class TrainingConfig:
     part: Literal["decoder", "temporal_decoder", "image_tower", "unet", "unet_and_image_tower"]
     data: Literal["stills", "first_frames", "scenes", "orbits"]
     start_from: str
-    size: int
-    num_clips: int
-    speed: float
-    latent_error: float
-    frames_per_clip: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    log_sigma_mean: float
-    log_sigma_std: float
-    seed: int
-    sheet_every: int
+    size: Annotated[int, Bounds(8, 8192)]
+    num_clips: Annotated[int, Bounds(1, 2**31)]
+    speed: Annotated[float, Bounds(0, 100)]
+    latent_error: Annotated[float, Bounds(0, 100)]
+    frames_per_clip: Annotated[int, Bounds(1, 1024)]
+    steps: Annotated[int, Bounds(1, 10**9)]
+    batch_size: Annotated[int, Bounds(1, 4096)]
+    learning_rate: Annotated[float, Bounds(0, 1)]
+    log_sigma_mean: Annotated[float, Bounds(-20, 20)]
+    log_sigma_std: Annotated[float, Bounds(0, 20)]
+    seed: Annotated[int, Bounds(0, 2**31)]
+    sheet_every: Annotated[int, Bounds(1, 10**9)]
+
+
+def find_training_config(named: Path) -> Path:
+    """The file that is named, or the bundled run of that name. Raises UserError where there is neither."""
+    bundled = {path.stem: path for path in sorted(training_config_folder().glob("*.yaml"))}
+    if named.is_file():
+        return named
+    if str(named) in bundled:
+        return bundled[str(named)]
+    raise UserError(f"no training configuration {named}: give a YAML file, or one of {', '.join(bundled)}")
 
 
 def load_training_config(path: Path) -> TrainingConfig:

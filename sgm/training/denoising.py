@@ -22,7 +22,7 @@ from .config import TrainingConfig
 from .initialization import zero
 
 CONDITION_DROPOUT = 0.1
-# Log-normal augmentation noise on the input image of the svd family (arXiv:2311.15127, appendix D).
+# Log-normal augmentation noise on the input image of scenes (arXiv:2311.15127, appendix D).
 LOG_COND_AUG_MEAN, LOG_COND_AUG_STD = -3.0, 0.5
 
 
@@ -137,7 +137,7 @@ class DenoisingObjective:
         return (self.config.log_sigma_mean + self.config.log_sigma_std * torch.special.ndtri(quantiles)).exp().float()
 
     def _cond_aug(self, rng: np.random.Generator) -> float:
-        if self.model.config.family == "sv3d":
+        if self.config.data == "orbits":
             return self.model.config.cond_aug
         return math.exp(rng.normal(LOG_COND_AUG_MEAN, LOG_COND_AUG_STD))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..data.clips import training_still
 from ..models.vae import Autoencoder, Encoder, Level, ResBlock
+from ..progress import Progress
 from .initialization import zero
 
 NUM_PICTURES = 3000
@@ -35,7 +36,8 @@ def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
     assert encoder is not None
     assert quant_conv is not None
     latent_channels = quant_conv.out_channels // 2
-    patches = torch.cat([_patches(training_still(n, size, seed).frames[0]) for n in range(NUM_PICTURES)])
+    numbers = Progress().track("fitting the encoder", range(NUM_PICTURES), unit="picture")
+    patches = torch.cat([_patches(training_still(n, size, seed).frames[0]) for n in numbers])
     _silence(encoder, quant_conv)
 
     # 1. Colours, then 2x2 patches of them as channels: nothing is lost.

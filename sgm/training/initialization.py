@@ -17,8 +17,8 @@ from ..models.video_model import VideoModel
 def take_weights(model: VideoModel, path: Path) -> None:
     """Copies every tensor of a checkpoint whose key and shape the model has; the rest keep what they have.
 
-    The checkpoint may be of another family, which keeps the conditioning VAE under another number and has no temporal
-    layers in its decoder. All else of the autoencoder must be there: UserError names what is not.
+    The checkpoint may be another version's, with the conditioning VAE under another number and no temporal layers in
+    its decoder. All else of the autoencoder must be there: UserError names what is missing.
     """
     if not path.is_file():
         raise UserError(f"no weights {path} to start from; run the training before this one (see configs/training)")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import UserError
-from ..storage.whole_file import write_whole
+from ..storage.files import write_whole
 
 PART_BYTES = 15 * 2**20
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.parameters.sample_command import run
 
 PROJECT = Path(__file__).parents[2]

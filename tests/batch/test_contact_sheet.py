@@ -55,7 +55,7 @@ def make_clip(folder: Path, name: str, formats=("mp4", "frames"), **parameters) 
     }
     folder.mkdir(parents=True, exist_ok=True)
     with workplace(folder, new_key()) as aside:
-        paths = save_clip(np.zeros((2, 16, 16, 3), np.uint8), record, aside, name.replace("/", "_"), formats)
+        paths = save_clip([np.zeros((2, 16, 16, 3), np.uint8)], lambda: record, aside, name.replace("/", "_"), formats)
     return Outcome(item(name), "made", paths.record)
 
 

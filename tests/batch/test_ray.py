@@ -147,7 +147,7 @@ def test_without_ray_a_line_says_how_to_install_it_before_torch_is_loaded(images
     said = process.communicate()
     assert process.returncode == 2
     assert said[0] == "False\n"
-    assert said[1] == "error: engine ray needs Ray, which is not installed: pip install -r requirements-ray.txt\n"
+    assert said[1] == "error: engine ray needs Ray, which is not installed: pip install 'ray[data]'\n"
     assert not out.exists()
 
 

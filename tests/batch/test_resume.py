@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.batch.items import plan_items
-from sgm.batch.resume import Records, claim_key
+from sgm.batch.resume import Records, check_unchanged, claim_key
 from sgm.checkpoint.finding import find_checkpoint
 from sgm.config import load_config
+from sgm.errors import UserError
 from sgm.parameters.request import make_request
 from sgm.parameters.sample_command import run
 from tests.small_models import write_config
@@ -50,6 +53,19 @@ def found(folder: Path, checkpoint: Path | None = None, **changes) -> str | None
 
 def test_the_same_again_is_done(folder):
     assert found(folder) == "photo.json"
+
+
+def test_a_record_from_when_versions_had_families_counts(folder):
+    path = folder / "out" / "photo.json"
+    record = json.loads(path.read_text())
+    del record["model"]["input"], record["model"]["ends_at_input"]
+    for family, is_done in (("svd", True), ("sv3d", False)):
+        record["model"]["family"] = family
+        path.write_text(json.dumps(record))
+        assert found(folder) == ("photo.json" if is_done else None)
+        given = {"image_path": folder / "in" / "photo.png", "checkpoint": find_checkpoint("svd_tiny", None)}
+        with nullcontext() if is_done else pytest.raises(UserError, match="differs in ends_at_input, input"):
+            check_unchanged(path, **given, model=load_config("svd_tiny"))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +152,9 @@ def test_a_clip_under_a_later_name_counts_and_so_does_one_that_was_renamed(folde
         ("parameters", []),
         ("files", {"/../../in/photo.png": "0"}),
         ("input", {"path": None, "sha256": None, "width": "x", "height": None}),
+        ("input", {"path": None, "sha256": None, "width": float("nan"), "height": 5}),
+        ("output", {"frames": 2, "width": "abc", "height": 32, "fps": 6.0, "formats": ["mp4"], "quality": 95}),
+        ("output", {"frames": 2, "width": 32, "height": 32, "fps": 6.0, "formats": [{}], "quality": 95}),
         ("input", {"path": None, "sha256": None, "width": 0, "height": 0}),
         ("input", {"path": None, "sha256": None, "width": 1, "height": 1000}),
         ("output", {"frames": 2, "width": 32, "height": 32, "fps": 6.0, "formats": 3}),
@@ -149,6 +168,40 @@ def test_a_strange_record_stands_for_nothing(folder, section, value):
     path.write_text(strange)
     assert found(folder, height=None) is None
     assert found(folder) is None
+
+
+def changed_record(folder: Path, section: str, **changes: object) -> None:
+    path = folder / "out" / "photo.json"
+    record = json.loads(path.read_text())
+    record[section] |= changes
+    path.write_text(json.dumps(record))
+
+
+def test_other_weights_beside_the_base_are_another_clip(folder):
+    changed_record(folder, "checkpoint", adapters=[{"path": "lora.safetensors", "sha256": "0" * 64}])
+    assert found(folder) is None
+
+
+def test_one_parameter_more_is_another_clip(folder):
+    changed_record(folder, "parameters", interpolate=2)
+    assert found(folder) is None
+
+
+@pytest.mark.parametrize("odd", ["fifo", "/dev/zero", "folder", "large"])
+def test_an_odd_file_in_the_place_of_a_record_blocks_nothing(folder, odd):
+    out = folder / "out"
+    (out / "photo.json").rename(out / "photo-1.json")
+    if odd == "fifo":
+        os.mkfifo(out / "photo.json")
+    elif odd == "folder":
+        (out / "photo.json").mkdir()
+    elif odd == "large":
+        (out / "photo.json").write_text(" " * 5 * 2**20)
+    else:
+        (out / "photo.json").symlink_to(odd)
+    for name in ("photo", "photo.mp4"):
+        (out / name).rename(out / name.replace("photo", "photo-1"))
+    assert found(folder) == "photo-1.json"
 
 
 def test_the_same_clip_has_one_key_and_others_have_others(folder):

@@ -513,10 +513,10 @@ def test_a_disk_too_full_for_a_subfolder_ends_the_run(tmp_path, out, make_image,
 def test_what_was_made_beside_the_last_failure_is_told_of(images, out, run_here, monkeypatch):
     save = make.save_clip
 
-    def save_but_a(frames, record, aside, name, *more):
+    def save_but_a(chunks, record, aside, name, *more):
         if name == "a":
             raise OSError(errno.ENOSPC, "full")
-        return save(frames, record, aside, name, *more)
+        return save(chunks, record, aside, name, *more)
 
     monkeypatch.setattr(make, "save_clip", save_but_a)
     assert run_here(images, "--batch_size", "3") == 1

@@ -26,6 +26,7 @@ def test_presets_and_memory_modes_of_a_bundled_version(tmp_path: Path) -> None:
     names = ["exact, high", "exact, low", "fast, high", "fast, low"]
     assert [result["name"] for result in found["results"]] == names
     assert all(name in done.stdout for name in names)
+    assert all(f"measuring {name}" in done.stderr for name in names), "without a terminal too, it says where it is"
     assert not found["random_weights"]
     exact, sparing, fast, _ = found["results"]
     assert exact["psnr_db"] > 90
@@ -55,7 +56,7 @@ def test_not_slower_than_diffusers(tmp_path: Path, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "said"),
     [
         (["sdv"], "did you mean svd"),
         (["svd_tiny", "--preset", "exact,slow"], "give some of exact, balanced, fast"),
@@ -66,11 +67,11 @@ def test_not_slower_than_diffusers(tmp_path: Path, words: list[str]) -> None:
         (["svd_tiny", "--size", "130x128"], "130"),
         (["svd_tiny", "--size", "128"], "give WIDTHxHEIGHT, both from 8 to 8192"),
         (["svd_tiny", "--size", "64x4"], "give WIDTHxHEIGHT, both from 8 to 8192"),
-        (["svd_tiny", "--cap_gb", "6", "--device", "cpu"], "cap_gb can't be kept on cpu"),
+        (["svd_tiny", "--cap_gb", "6", "--device", "cpu"], "cap_gb limits graphics memory, which cpu does not have"),
     ],
 )
-def test_mistakes_are_told_in_a_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_in_a_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert said in error
     assert error.count("\n") == 1

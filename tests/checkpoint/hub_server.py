@@ -1,11 +1,11 @@
-"""A server that speaks the protocol of huggingface.co, as far as fetching files needs it, and fails as it is told to.
+"""A server that speaks the protocol of huggingface.co, as far as fetching files needs it, and fails or lies as asked.
 
-GET  /api/models/OWNER/NAME/revision/REVISION   what the repository holds
-HEAD /OWNER/NAME/resolve/REVISION/FILE          size, ETag (for large files their SHA-256) and commit
-GET  the same                                   the content, from where a Range asks for it; or both redirect to storage
+GET /api/models/OWNER/NAME/revision/REVISION?blobs=true   what the repository holds, with sizes and digests
+GET /OWNER/NAME/resolve/REVISION/FILE                     the content, from where a Range asks for it; or a redirect
 Refusals carry X-Error-Code: GatedRepo, RepoNotFound, RevisionNotFound, EntryNotFound.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -14,6 +14,7 @@ import struct
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -23,11 +24,14 @@ class Hub:
     """One repository and how it is served.
 
     token: what a request for a file must carry, else 401 with GatedRepo; denied: even then 403, the licence not
-    accepted. What there is, the hub tells to all.
+    accepted. The description of the repository is open to all.
     told: what is said of the repository instead of what it holds.
     cut: for each of the next transfers, after how many bytes the connection is closed. reset: the same with a reset.
     stall: the same with a wait until `release` is set. ranges: whether a Range is heard. storage: the address of
-    another server that has the files' content. size: what is announced instead of the files' own; nothing if below 0.
+    another server that has the files' content. size: what is announced instead of the files' own.
+    silent: answers nothing, until `release` is set; drip: sends bodies byte by byte, with so many seconds in between;
+    endless: sends bodies without end; location: redirects there what asks for a path that this expression finds;
+    headers: sent with every answer.
     """
 
     repository: str = "owner/name"
@@ -43,7 +47,12 @@ class Hub:
     release: threading.Event = field(default_factory=threading.Event)
     ranges: bool = True
     storage: str | None = None
-    size: int | None = None
+    size: object = None
+    silent: bool = False
+    drip: float = 0
+    endless: bool = False
+    location: tuple[str, str] = ("^$", "")
+    headers: dict[str, str] = field(default_factory=dict)
     served_instead: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
@@ -71,6 +80,18 @@ class Hub:
         self.server.server_close()
         self.thread.join()
 
+    def listing(self, commit: str = COMMIT) -> dict[str, Any]:
+        """The description of the repository."""
+        siblings: list[dict[str, Any]] = []
+        for name, content in self.files.items():
+            size = len(content) if self.size is None else self.size
+            blob_id = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            siblings.append({"rfilename": name, "size": size, "blobId": blob_id})
+            if not name.endswith((".json", ".md")):
+                sha256 = hashlib.sha256(content).hexdigest()
+                siblings[-1]["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 134}
+        return {"id": self.repository, "modelId": self.repository, "sha": commit, "siblings": siblings}
+
     def transfers(self) -> list[tuple[str, str | None]]:
         """The files that were asked for with GET, each with its Range."""
         return [
@@ -84,11 +105,12 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # whoever asked was killed, or had enough
+            super().handle()
+
     def log_message(self, *_: object) -> None:
         """Nothing: the tests read `Hub.requests`."""
-
-    def do_HEAD(self) -> None:
-        self.answer()
 
     def do_GET(self) -> None:
         self.answer()
@@ -96,6 +118,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.hub.requests.append((self.command, self.path, self.headers.get("Range")))
         hub = self.hub
+        if hub.silent:
+            hub.release.wait()
+        if re.search(hub.location[0], self.path):
+            return self.send(302, {"Location": hub.location[1]}, b"")
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^?]+))?(?:\?.*)?", self.path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)", self.path)
         match = api or file
@@ -113,23 +139,19 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             return self.refuse(404, "RevisionNotFound", "Invalid rev id")
         if api:
-            siblings = [{"rfilename": name} for name in hub.files]
-            body = json.dumps({"id": hub.repository, "modelId": hub.repository, "sha": commit, "siblings": siblings})
+            body = json.dumps(hub.listing(commit)) if "blobs=true" in self.path else "no sizes were asked for"
             return self.send(200, {"Content-Type": "application/json"}, hub.told or body.encode())
         assert file is not None
         if file[3] not in hub.files:
             return self.refuse(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": commit})
-        announced = hub.files[file[3]]
-        content = hub.served_instead.get(file[3], announced) if self.command == "GET" else announced
-        kind = hashlib.sha1 if file[3].endswith(".json") else hashlib.sha256
-        headers = {"X-Linked-Etag": f'"{kind(announced).hexdigest()}"', "X-Repo-Commit": commit}
-        if hub.size is not None:
-            headers["X-Linked-Size"] = str(hub.size) if hub.size >= 0 else "unknown"
+        content = hub.served_instead.get(file[3], hub.files[file[3]])
+        headers = {"X-Repo-Commit": commit}
         if hub.storage is not None:
-            headers |= {"X-Linked-Size": str(len(announced)), "Location": hub.storage + self.path}
-            return self.send(302, headers, b"")
+            return self.send(302, headers | {"Location": hub.storage + self.path}, b"")
         start, status = 0, 200
         if hub.ranges and (span := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
+            if int(span[1]) >= len(content):
+                return self.send(416, {"Content-Range": f"bytes */{len(content)}"}, b"")
             start, status = int(span[1]), 206
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return self.send(status, headers, content[start:])
@@ -139,10 +161,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        length = {} if self.hub.endless else {"Content-Length": str(len(body))}
+        for name, value in {**headers, **length, **self.hub.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "HEAD":
+        while self.hub.endless:
+            self.wfile.write(bytes(2**16))
+        if self.hub.drip:
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                self.hub.release.wait(self.hub.drip)
             return
         is_file = "/resolve/" in self.path
         if is_file and self.hub.stall:

@@ -194,6 +194,15 @@ def test_pickle_of_plain_tensors_loads(config: ModelConfig, state: dict[str, Ten
     assert torch.equal(model.unet.out[2].weight, state[keys["unet.out.2.weight"]])
 
 
+def test_capitals_in_a_suffix_mean_the_same(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "X.SAFETENSORS")
+    torch.save(state, tmp_path / "X.CKPT")
+    for name in ("X.SAFETENSORS", "X.CKPT"):
+        model = load(config, tmp_path / name)
+        keys = dict(model.checkpoint_keys())
+        assert torch.equal(model.unet.out[2].weight, state[keys["unet.out.2.weight"]])
+
+
 class _MakesAFolder:
     """Unpickled without care, it runs code."""
 
@@ -209,7 +218,7 @@ class _MakesAFolder:
 def test_pickle_that_runs_code_is_refused(config: ModelConfig, state: dict[str, Tensor], tmp_path: Path) -> None:
     path, folder = tmp_path / "weights.ckpt", tmp_path / "made by the pickle"
     torch.save({"state_dict": state, "callbacks": _MakesAFolder(folder)}, path)
-    with pytest.raises(UserError, match=r"is not a readable checkpoint \(it holds more than plain tensors\)"):
+    with pytest.raises(UserError, match=r"it holds more than plain tensors: posix mkdir"):
         load(config, path)
     path.write_bytes(pickle.dumps(_MakesAFolder(folder)))
     with pytest.raises(UserError, match="is not a readable checkpoint"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sample import sample
+from sgm.__main__ import sample
 from sgm.checkpoint.converting import convert
 from sgm.generation.pipeline import load
 from sgm.parameters.sample_command import run

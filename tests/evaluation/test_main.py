@@ -12,7 +12,7 @@ from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.evaluation.__main__ import COMMAND, EvaluationRequest, main
 from sgm.models.video_model import VideoModel
-from sgm.storage.hashing import file_sha256
+from sgm.storage.files import file_sha256
 from sgm.training.__main__ import save_weights
 
 ROOT = Path(__file__).parents[2]

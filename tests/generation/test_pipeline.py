@@ -18,10 +18,10 @@ from sgm.generation.fitting import fit
 from sgm.generation.pipeline import Pipeline, load
 from sgm.inputs.image import image_to_tensor
 from sgm.outputs.video import read_video
-from sgm.outputs.watermark import embed_watermark
 from sgm.parameters.sampling import SamplingParameters
 from sgm.runtime.devices import choose_device, choose_precision
 from sgm.stages import Stages
+from sgm.watermark.embedding import embed_watermark
 from tests.small_models import Golden, deterministic_state, read_golden, relative_error, write_config
 
 GOLDEN_RUNS = ("svd_xt", "sv3d_p")
@@ -63,7 +63,7 @@ def arguments(golden: Golden) -> dict[str, object]:
 def subject(golden: Golden) -> Image.Image:
     """The golden's image, with alpha for sv3d: opaque but for a corner, so the object's frame is the whole picture."""
     picture = picture_of(golden)
-    if golden.config.family == "sv3d":
+    if golden.config.input == "object":
         picture = picture.convert("RGBA")
         picture.putpixel((0, 0), (255, 255, 255, 0))
     return picture
@@ -125,7 +125,7 @@ def test_record_names_the_image_file(golden: Golden, pipeline: Pipeline, tmp_pat
 
 
 def test_other_frame_counts_and_sizes(golden: Golden, pipeline: Pipeline) -> None:
-    width = 64 if golden.config.family == "sv3d" else 128
+    width = 64 if golden.config.input == "object" else 128
     for num_frames in (1, 3):
         clip = pipeline(subject(golden), num_frames=num_frames, num_steps=1, width=width, height=64)
         assert clip.frames.shape == (num_frames, 64, width, 3)
@@ -134,7 +134,7 @@ def test_other_frame_counts_and_sizes(golden: Golden, pipeline: Pipeline) -> Non
 def test_orbit_ends_at_the_input(golden: Golden, pipeline: Pipeline) -> None:
     last = pipeline(subject(golden), **QUICK).frames[-1].astype(int)
     difference = np.abs(last - np.array(picture_of(golden)).astype(int))[1:, 1:]
-    if golden.config.family == "sv3d":
+    if golden.config.input == "object":
         assert difference.max() <= 1
     else:
         assert difference.mean() > 10
@@ -355,4 +355,5 @@ def test_a_clip_is_saved_only_as_what_it_can_be(golden: Golden, pipeline: Pipeli
         clip.save(tmp_path / name)
     assert (tmp_path / name).read_bytes() == b"an earlier one"
     clip.save(tmp_path / "clip.GIF")
-    assert Image.open(tmp_path / "clip.GIF").n_frames == len(clip.frames)
+    with Image.open(tmp_path / "clip.GIF") as animation:
+        assert animation.n_frames == len(clip.frames)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -15,15 +16,18 @@ def test_sinusoid_takes_whole_numbers_exactly() -> None:
     assert torch.equal(sinusoid(torch.arange(9), 32), sinusoid(torch.arange(9.0), 32))
 
 
-def test_frames_become_clips_and_back_without_a_copy() -> None:
-    frames = torch.randn(2 * 3, 8, 5, 4).contiguous(memory_format=torch.channels_last)
-    clips = frames_to_clips(frames, 3)
-    assert clips.shape == (2, 8, 3, 20)
-    assert torch.equal(clips[1, :, 2], frames[5].flatten(1))
-    assert clips.data_ptr() == frames.data_ptr()
+@pytest.mark.parametrize(("num_clips", "num_frames"), [(2, 3), (1, 3), (2, 1), (1, 1)])
+def test_frames_become_clips_and_back_without_a_copy(num_clips: int, num_frames: int) -> None:
+    frames = torch.randn(num_clips * num_frames, 8, 5, 4).contiguous(memory_format=torch.channels_last)
+    clips = frames_to_clips(frames, num_frames)
+    assert clips.shape == (num_clips, 8, num_frames, 20)
+    assert torch.equal(clips[-1, :, -1], frames[-1].flatten(1))
     back = clips_to_frames(clips, 5)
     assert torch.equal(back, frames)
-    assert back.data_ptr() == frames.data_ptr()
+    for view in (clips, back):
+        assert view.data_ptr() == frames.data_ptr()
+        strides = torch.empty(view.shape, memory_format=torch.channels_last).stride()
+        assert view.stride() == strides, "by an axis of length 1, too, torch recognises channels-last memory"
 
 
 def test_frame_convolution_is_the_three_dimensional_one() -> None:

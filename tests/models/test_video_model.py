@@ -1,9 +1,13 @@
 """What must hold of the modules together: clips don't see each other, frames that should, do."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from sgm.models.video_model import VideoModel
+from sgm.models.video_model import VideoModel, empty_model
 from tests.small_models import deterministic_model, miniature_config
 
 
@@ -48,3 +52,25 @@ def test_noise_reaches_the_autoencoder_and_not_the_tower(model: VideoModel) -> N
     assert torch.equal(clean.crossattn, noised.crossattn)
     assert not torch.allclose(clean.concat, noised.concat, atol=1e-2)
     assert torch.equal(clean.concat, model.conditioner.vae.encode(image))
+
+
+def test_an_empty_model_has_the_names_and_shapes_of_one_with_numbers() -> None:
+    config = miniature_config("svd")
+    full, empty = VideoModel(config).state_dict(), empty_model(config).state_dict()
+    assert {name: (t.shape, t.dtype) for name, t in empty.items()} == {n: (t.shape, t.dtype) for n, t in full.items()}
+    assert all(tensor.is_meta for tensor in empty.values())
+    assert torch.nn.Linear(4, 4).weight.any(), "what is built afterwards is initialised again"
+
+
+def test_neither_an_empty_model_nor_a_reshape_imports_the_compiler() -> None:
+    """More than a second each: einops did until 0.8.2."""
+    script = (
+        "import sys\nfrom sgm.config import load_config\nfrom sgm.models.video_model import empty_model\n"
+        "empty_model(load_config('svd_tiny'))\n"
+        "import torch\nfrom sgm.models.layers import frames_to_clips\nframes_to_clips(torch.zeros(2, 4, 3, 3), 2)\n"
+        "print(*sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    assert "sgm.models.clip" in done.stdout.split()
+    assert "torch._dynamo" not in done.stdout.split()

@@ -30,7 +30,9 @@ RECORD = {
 
 def save(frames, folder, name="photo", formats=("mp4", "frames"), **more):
     with workplace(folder, new_key()) as aside:
-        return save_clip(frames, RECORD | more, aside, name, formats)
+        return save_clip(
+            [frames[:2], frames[2:]] if len(frames) > 2 else [frames], lambda: RECORD | more, aside, name, formats
+        )
 
 
 def listing(folder):
@@ -93,6 +95,18 @@ def test_a_record_that_names_no_files_is_not_of_a_whole_clip(tmp_path, small_cli
     assert not is_whole(path, read_clip_record(path) | {"files": files})
 
 
+@pytest.mark.parametrize("planted", ["fifo", "/dev/zero", "mine.mp4"])
+def test_links_and_fifos_in_the_place_of_files_are_not_read(tmp_path, small_clip, planted):
+    path = save(small_clip, tmp_path).record
+    video = (tmp_path / "photo.mp4").rename(tmp_path / "mine.mp4")
+    if planted == "fifo":
+        os.mkfifo(tmp_path / "photo.mp4")
+    else:
+        (tmp_path / "photo.mp4").symlink_to(tmp_path / planted)
+    assert not is_whole(path, read_clip_record(path))
+    assert not is_whole(path, read_clip_record(path) | {"files": {"/../mine.mp4": hashlib.sha256(video.read_bytes())}})
+
+
 def read_clip_record(path):
     return json.loads(path.read_text())
 
@@ -139,17 +153,24 @@ def test_unusual_names_are_kept(tmp_path, small_clip, name):
     assert is_whole(paths.record, read_clip_record(paths.record))
 
 
-@pytest.mark.parametrize("writer", ["write_frames", "write_record", "write_video"])
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_a_failure_half_way_leaves_nothing(tmp_path, small_clip, monkeypatch, writer, error):
-    whole = getattr(clip_files, writer)
-
-    def failing(*args):
-        whole(*args)
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+def test_a_failure_half_way_leaves_nothing(tmp_path, small_clip, error, chunks):
+    def failing():
+        yield from [small_clip[:2], small_clip[2:]][:chunks]
         raise error
 
-    monkeypatch.setattr(clip_files, writer, failing)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)), workplace(tmp_path, new_key()) as aside:
+        save_clip(failing(), lambda: RECORD, aside, "photo")
+    assert listing(tmp_path) == []
+
+
+def test_a_record_that_can_not_be_written_leaves_nothing(tmp_path, small_clip, monkeypatch):
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(clip_files, "write_record", full)
+    with pytest.raises(OSError, match="No space"):
         save(small_clip, tmp_path)
     assert listing(tmp_path) == []
 
@@ -172,17 +193,28 @@ def test_a_failure_between_the_renames_leaves_nothing(tmp_path, small_clip, monk
 def test_no_final_name_appears_before_everything_is_written(tmp_path, small_clip, monkeypatch):
     seen = []
 
-    def then_look(write):
-        def write_and_look(*args):
-            write(*args)
+    def looked_at():
+        for chunk in (small_clip[:2], small_clip[2:]):
+            yield chunk
             seen.append([name for name in listing(tmp_path) if not name.startswith(".")])
 
-        return write_and_look
+    with workplace(tmp_path, new_key()) as aside:
+        save_clip(looked_at(), lambda: RECORD, aside, "photo")
+    assert seen == [[], []]
+    assert listing(tmp_path) == ["photo", "photo.json", "photo.mp4"]
 
-    for writer in ("write_frames", "write_record", "write_video"):
-        monkeypatch.setattr(clip_files, writer, then_look(getattr(clip_files, writer)))
-    save(small_clip, tmp_path)
-    assert seen == [[], [], []]
+
+def test_frames_are_written_as_they_come(tmp_path, small_clip):
+    written = []
+
+    def looked_at():
+        for number in range(5):
+            yield small_clip[number : number + 1]
+            written.append(len(list(tmp_path.glob(".claim-*/clip/*.jpg"))))
+
+    with workplace(tmp_path, new_key()) as aside:
+        save_clip(looked_at(), lambda: RECORD, aside, "photo")
+    assert written == [1, 2, 3, 4, 5]
 
 
 SAVE_IN_A_PROCESS = f"""
@@ -192,7 +224,7 @@ from sgm.outputs.clip_files import save_clip
 from sgm.outputs.publishing import workplace
 frames = np.random.default_rng(0).integers(0, 256, (int(sys.argv[2]), 576, 1024, 3), np.uint8)
 with workplace(pathlib.Path(sys.argv[1]), "key") as aside:
-    save_clip(frames, {RECORD}, aside, "photo")
+    save_clip([frames], lambda: {RECORD}, aside, "photo")
 """
 
 
@@ -311,10 +343,7 @@ def test_output_folder_of_someone_else(tmp_path):
 
 
 def test_importing_the_outputs_loads_nothing_heavy_and_no_model():
-    program = (
-        "import sys, sgm.outputs.watermark, sgm.outputs.video, sgm.outputs.clip_files, sgm.outputs.record;"
-        "print(*sys.modules, sep='\\n')"
-    )
+    program = "import sys, sgm.outputs.video, sgm.outputs.clip_files, sgm.outputs.record;print(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     modules = set(loaded.stdout.split())
     assert not modules & {"torch", "PIL", "imageio", "imageio_ffmpeg", "cv2", "pywt", "imwatermark"}

@@ -3,15 +3,18 @@
 import os
 import re
 import subprocess
+import weakref
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
+import psutil
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from sgm.errors import UserError
-from sgm.outputs.video import constant_rate_factor, read_video, write_video
+from sgm.outputs.video import constant_rate_factor, read_frames, read_video, write_video
 
 COLOURS = [
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255),
@@ -149,15 +152,63 @@ def test_quality_trades_size_for_closeness(tmp_path, small_clip, provenance):
 
 @pytest.mark.parametrize("words", ["No space left on device", "Read-only file system", "Stale file handle"])
 def test_what_ffmpeg_tells_of_the_file_system_has_its_number(tmp_path, small_clip, provenance, monkeypatch, words):
-    failed = subprocess.CompletedProcess([], 1, b"", f"[out#0/mp4] Error writing trailer: {words}\n".encode())
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    failing = tmp_path / "ffmpeg"
+    failing.write_text(f"#!/bin/sh\necho '[out#0/mp4] Error writing trailer: {words}' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(failing))
     with pytest.raises(OSError, match=f"can't write .*clip.mp4: .*{words}") as error:
         write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
     assert os.strerror(error.value.errno) == words
 
 
-def test_what_else_ffmpeg_tells_has_none(tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(b"no video")
-    with pytest.raises(OSError, match="can't read") as error:
-        read_video(tmp_path / "clip.mp4")
+def test_what_else_ffmpeg_says_has_none(tmp_path, small_clip, provenance):
+    with pytest.raises(OSError, match="can't write") as error:
+        write_video(tmp_path / "absent" / "clip.mp4", small_clip, 6, 95, provenance)
     assert error.value.errno is None
+
+
+def test_frames_are_written_and_read_one_by_one(tmp_path, small_clip, provenance):
+    """Of forty frames from an iterator never more than a few are in memory."""
+    alive = most = 0
+
+    def free():
+        nonlocal alive
+        alive -= 1
+
+    def counted(frame):
+        nonlocal alive, most
+        frame = frame.copy()
+        weakref.finalize(frame, free)
+        alive += 1
+        most = max(most, alive)
+        return frame
+
+    write_video(tmp_path / "clip.mp4", (counted(small_clip[t % 5]) for t in range(40)), 6, 95, provenance)
+    assert most <= 3
+    read = read_frames(tmp_path / "clip.mp4")
+    assert next(read).shape == (64, 96, 3)
+    assert sum(1 for _ in read) == 39
+    assert ffmpeg_report(tmp_path / "clip.mp4")[1] == 40
+
+
+def test_frames_that_fail_leave_no_encoder_behind(tmp_path, small_clip, provenance):
+    def failing():
+        yield from small_clip
+        raise BrokenPipeError("of the frames, not of the encoder")
+
+    with pytest.raises(BrokenPipeError, match="of the frames"):
+        write_video(tmp_path / "clip.mp4", failing(), 6, 95, provenance)
+    assert "ffmpeg" not in [child.name() for child in psutil.Process().children()]
+
+
+def test_reading_may_stop_early(tmp_path, small_clip, provenance):
+    write_video(tmp_path / "clip.mp4", small_clip, 6, 95, provenance)
+    read = read_frames(tmp_path / "clip.mp4")
+    next(read)
+    read.close()
+    assert "ffmpeg" not in [child.name() for child in psutil.Process().children()]
+
+
+def test_frames_of_another_size_are_refused(tmp_path, small_clip, provenance):
+    with pytest.raises(AssertionError, match="one size"):
+        write_video(tmp_path / "clip.mp4", [small_clip[0], small_clip[0, :32]], 6, 95, provenance)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from sample import sample
+import sgm
+from sgm.__main__ import sample
 from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.parameters.parameter import parameters_of
@@ -203,7 +204,7 @@ def test_a_clip_by_preset_memory_and_decoding_and_again_from_its_record(photo, w
 
 
 def test_a_missing_checkpoint_is_told_before_the_work(photo, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sgm.checkpoint.finding.CHECKPOINT_FOLDER", tmp_path)
+    monkeypatch.setattr("sgm.checkpoint.finding.checkpoint_folders", lambda: (tmp_path,))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     assert run_here("--input_path", photo, "--version", "svd_xt", "--output_folder", tmp_path / "out") == 2
     said = capsys.readouterr().err
@@ -219,6 +220,16 @@ def test_a_single_unreadable_image_is_the_users_mistake(tmp_path, weights, capsy
     assert run_here(*words, "--output_folder", tmp_path / "out") == 2
     assert re.fullmatch(r"error: .*broken\.png can't be read.*\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["-V"], ["--version"]])
+def test_a_version_without_a_value_is_the_programs(words, capsys):
+    assert run_here(*words) == 0
+    assert capsys.readouterr().out == f"sgm {sgm.__version__}\n"
+
+
+def test_a_version_with_a_value_is_the_models():
+    assert SAMPLE.read(["--version", "sv3d_tiny"]).version == "sv3d_tiny"
 
 
 def test_verbose_shows_values_and_traceback(capsys):

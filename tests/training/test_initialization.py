@@ -13,7 +13,7 @@ from sgm.training.__main__ import save_weights
 from sgm.training.initialization import take_weights
 
 
-def test_the_autoencoder_goes_over_to_the_other_family(tmp_path: Path) -> None:
+def test_the_autoencoder_goes_over_to_another_version(tmp_path: Path) -> None:
     torch.manual_seed(0)
     orbit_model, video_model = VideoModel(load_config("sv3d_tiny")), VideoModel(load_config("svd_tiny"))
     save_weights(orbit_model, tmp_path / "weights.safetensors")

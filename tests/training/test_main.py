@@ -18,6 +18,31 @@ from sgm.training.state import save_state
 CONFIG = str(Path(__file__).parents[2] / "configs" / "training" / "svd_tiny.yaml")
 
 
+@pytest.mark.parametrize(("stopped_at", "told"), [(4, "step 3 is saved in"), (2, "nothing is saved yet")])
+def test_ctrl_c_says_what_is_saved(
+    stopped_at: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, model: torch.nn.Module, *_: object):
+            self.parameter = next(model.parameters())
+
+        def __call__(self, step: int) -> torch.Tensor:
+            if step == stopped_at:
+                raise KeyboardInterrupt
+            return self.parameter.square().mean()
+
+        def sheet(self) -> torch.Tensor:
+            return torch.zeros(1, 1, 3, 8, 8)
+
+    config = dataclasses.replace(load_training_config(Path(CONFIG)), start_from="", sheet_every=3)
+    monkeypatch.setattr(training, "load_training_config", lambda path: config)
+    monkeypatch.setattr(training, "build_model", lambda config: torch.nn.Linear(2, 2, bias=False))
+    monkeypatch.setattr(training, "save_weights", lambda model, path: None)
+    monkeypatch.setitem(training.OBJECTIVES, "unet", Interrupted)
+    assert main([CONFIG, "--output_folder", str(tmp_path), "--device", "cpu"]) == 130
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -66,6 +91,10 @@ def test_what_ends_a_training_is_one_line(
 def test_words_become_a_request() -> None:
     request = COMMAND.read([CONFIG, "--steps=300", "--device", "cpu"])
     assert request == TrainingRequest(Path(CONFIG), Path("outputs/training/svd_tiny"), "cpu", 300)
+
+
+def test_a_bundled_run_is_named_without_its_folder() -> None:
+    assert TrainingRequest(Path("svd_tiny")) == TrainingRequest(Path(CONFIG))
 
 
 def test_a_stopped_training_goes_on_and_leaves_weights_that_load(

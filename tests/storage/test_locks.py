@@ -1,15 +1,17 @@
-"""Locks between real processes: one holder at a time, freed by any death, no file left, no lock on a removed file."""
+"""Locks between real processes: one holder at a time, freed by any death, no file left; and Ctrl-C that waits."""
 
 import errno
 import multiprocessing
 import os
 import pathlib
 import signal
+import threading
 import time
 
 import pytest
 
-from sgm.storage.lock_file import locked
+from sgm.storage import locks
+from sgm.storage.locks import locked, uninterrupted
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -84,3 +86,80 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     with pytest.raises(OSError, match="symbolic link"), locked(tmp_path / "lock", wait=True):
         pass
     assert (tmp_path / "target").read_text() == "mine"
+
+
+def test_a_fifo_or_a_folder_in_its_place_is_no_lock(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name in ("fifo", "folder"):
+        with pytest.raises(OSError, match=name), locked(tmp_path / name, wait=True):
+            pass
+
+
+def test_waiting_for_a_stopped_process_is_mentioned_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "SECONDS_BEFORE_A_WORD", 0.2)
+    held = CONTEXT.Event()
+    process = CONTEXT.Process(target=_hold, args=(tmp_path / "lock", held))
+    process.start()
+    assert held.wait(30)
+    os.kill(process.pid, signal.SIGSTOP)
+    ending = threading.Timer(1, os.kill, [process.pid, signal.SIGKILL])
+    ending.start()
+    with locked(tmp_path / "lock", wait=True) as ours:
+        assert ours
+    process.join()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("waiting for the process that holds ")
+    with locked(tmp_path / "lock", wait=True):
+        time.sleep(0.4)
+    assert capsys.readouterr().err == ""
+
+
+def interrupted(times: int, done: list[str]) -> None:
+    with uninterrupted():
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        done.append("inner")
+
+
+def test_ctrl_c_waits_for_the_end() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(1, done)
+    assert done == ["inner"]
+    with pytest.raises(KeyboardInterrupt):  # it is as it was before
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(2, done)
+    assert done == []
+
+
+def test_nested_it_waits_for_the_outermost_end() -> None:
+    done: list[str] = []
+
+    def nested() -> None:
+        with uninterrupted():
+            interrupted(1, done)
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        nested()
+    assert done == ["inner", "outer"]
+
+
+def test_other_threads_pass_through() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]

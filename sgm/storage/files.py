@@ -1,0 +1,149 @@
+"""Files that are written whole or not at all, and read only where they are files: with a limit, or for their SHA-256.
+
+Folders may be shared with others, so no link is followed in writing, and nothing is read that may never end.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MAX_DEPTH = 20  # of JSON
+MAX_DIGITS = 20  # of a whole number in JSON; 64 bits have so many
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside the path, then put it in the path's place, so that no half file is ever there.
+
+    Whatever lies at the name of the file beside it, such as a link, is removed first.
+    """
+    aside = path.with_name(f".partial-{path.name}")
+    remove(aside)
+    try:
+        aside.touch(exist_ok=False)
+        write(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (never what it points to), or a folder with all that is in it, where there is one."""
+    if is_real_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_real_folder(path: Path) -> bool:
+    """Whether a folder is there, rather than a link to one."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_real_file(path: Path) -> bool:
+    """Whether a regular file is there, rather than a link to one, a FIFO, a device or a socket."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_other_than_file(path: Path) -> bool:
+    """Whether something is there that is no regular file; a link is none."""
+    return bool(mode := _mode(path)) and not stat.S_ISREG(mode)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading bytes; OSError for what is no regular file, such as a FIFO or a device."""
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # for the caller to close
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return file
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """The text of a file in UTF-8. Raises OSError for a larger one or what is no regular file; UnicodeDecodeError."""
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"Larger than {max_bytes:,} bytes", str(path))
+    return content.decode()
+
+
+def read_json(path: Path, max_bytes: int) -> Any:
+    """What a JSON file of a stranger holds. Raises OSError as `read_text` does.
+
+    Raises ValueError for what is no JSON in UTF-8, is nested deeper than `MAX_DEPTH`, or has numbers that are infinite,
+    none, or longer than `MAX_DIGITS`.
+    """
+    text = read_text(path, max_bytes)
+    try:
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _held(outer)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a regular file in hexadecimal, read piece by piece, once for as long as the file doesn't change."""
+    status = path.stat()
+    return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+def describe_file(path: Path | None) -> dict[str, str | None]:
+    """A file's absolute path and SHA-256, both None for what came from memory."""
+    if path is None:
+        return {"path": None, "sha256": None}
+    return {"path": str(path.resolve()), "sha256": file_sha256(path)}
+
+
+@cache
+def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
+    """The size and the time of the last change are there to tell apart a file's contents over time."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # else opening a FIFO waits for a writer
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"it has the number {digits[:MAX_DIGITS]}")
+    return number
+
+
+def _held(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _mode(path: Path) -> int:
+    """What lies at the path, itself rather than what a link points to; 0 where nothing does."""
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0

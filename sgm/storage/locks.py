@@ -1,0 +1,111 @@
+"""What must not be disturbed: a lock that dies with its process, and Ctrl-C that waits while one is taken.
+
+A lock, for programs that share a folder, is a file that is held with flock. The kernel lets go of it however the
+process ends, so a lock never outlives its holder and needs no time limit. This holds between processes of one machine,
+and between machines where the shared file system passes flock on: NFS of Linux, Lustre mounted with `-o flock`, CephFS
+and GPFS do.
+"""
+
+import errno
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+SECONDS_BEFORE_A_WORD = 2.0
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock file inside: True, or False where another process holds it and `wait` is false.
+
+    The file is made where it isn't there and removed at the end. A wait of more than a moment is mentioned on stderr.
+    Raises OSError where the file can't be made or locked, or where something else, such as a link, lies in its place.
+    """
+    descriptor = _acquire(path, wait)
+    if descriptor is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(OSError):  # a shared folder may fail for a moment; a lock file that stays is the next holder's
+            path.unlink()  # still held: who opened it meanwhile finds out in _acquire
+        os.close(descriptor)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within it a first Ctrl-C waits for the end, a second one doesn't. For work of a moment.
+
+    Only the main thread is ever interrupted; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    waiting: list[FrameType | None] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, handler)
+        waiting.append(frame)
+
+    handler = signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if waiting and callable(handler):
+            handler(signal.SIGINT, waiting[0])
+
+
+def _acquire(path: Path, wait: bool) -> int | None:
+    import fcntl  # Unix has it
+
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "Not a regular file", str(path))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    os.close(descriptor)
+                    return None
+                with _mentioned_after_a_while(path):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its holder removed it between our opening and locking it: that lock guards no name
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _mentioned_after_a_while(path: Path) -> Iterator[None]:
+    timer = threading.Timer(SECONDS_BEFORE_A_WORD, _say_that_it_waits, [path])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _say_that_it_waits(path: Path) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError):  # a closed pipe ends no work
+            sys.stderr.write(f"waiting for the process that holds {str(path)!r}; if that is stopped, end it\n")
