@@ -7,6 +7,7 @@ only collects the flags' texts; a request is built from them, which checks names
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 import traceback
@@ -90,6 +91,7 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
     stderr, with `--verbose` after its traceback. `-h` and `--help` print the help, `-V` the program's version.
     """
     open_standard_streams()
+    is_whole_process = words is None
     words = sys.argv[1:] if words is None else words
     if _asked_to_print(words, command.help_text):
         return DONE
@@ -105,6 +107,8 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
     except UserError as error:
         line, exit_code = f"error: {error}", BAD_REQUEST
     except KeyboardInterrupt:
+        if is_whole_process:  # a second one would find Python and libraries at their cleaning up, and show where
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         line, exit_code = "stopped by Ctrl-C" + (f"; {command.kept}" if command.kept else ""), INTERRUPTED
     except Exception as error:
         foreseen = verbose or is_out_of_memory(error) or isinstance(error, OSError)
