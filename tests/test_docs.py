@@ -87,7 +87,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_are_understood(
     page: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgm.parameters.request.recorded_parameters", lambda path: {"input_path": "photo.png"})
+    monkeypatch.setattr(
+        "sgm.parameters.request.recorded_parameters", lambda path, given=(): {"input_path": "photo.png"}
+    )
     monkeypatch.chdir(PROJECT)
     command, *words = words[1:] if words[0] == "-m" else words
     if command == "sample.py":

@@ -25,7 +25,7 @@ from sgm.errors import UserError, in_one_line, is_out_of_memory, is_out_of_room
 )
 def test_memory_that_ran_out_in_many_words(error):
     assert is_out_of_memory(error)
-    assert in_one_line(error).startswith("the memory does not suffice: try --memory lowest")
+    assert in_one_line(error).startswith("out of memory: try --memory lowest")
 
 
 def test_the_processors_own_words():
@@ -45,7 +45,7 @@ def test_the_processors_own_words():
 )
 def test_what_is_no_want_of_memory(error):
     assert not is_out_of_memory(error)
-    assert "memory does not suffice" not in in_one_line(error)
+    assert "out of memory" not in in_one_line(error)
 
 
 def test_nothing_can_be_written_where_the_disk_or_the_quota_is_full_or_it_is_read_only():

@@ -105,18 +105,14 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
             given.pop("verbose", None)
         return work(command.request(given)) or DONE
     except UserError as error:
-        line, exit_code = f"error: {error}", BAD_REQUEST
+        return _end(f"error: {error}", BAD_REQUEST, verbose)
     except KeyboardInterrupt:
         if is_whole_process:  # a second one would find Python and libraries at their cleaning up, and show where
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        line, exit_code = "stopped by Ctrl-C" + (f"; {command.kept}" if command.kept else ""), INTERRUPTED
+        return _end("stopped by Ctrl-C" + (f"; {command.kept}" if command.kept else ""), INTERRUPTED, verbose)
     except Exception as error:
         foreseen = verbose or is_out_of_memory(error) or isinstance(error, OSError)
-        line = f"error: {in_one_line(error)}" + ("" if foreseen else " (--verbose shows where)")
-        exit_code = FAILED
-    if verbose:
-        traceback.print_exc()
-    return _say(line, exit_code)
+        return _end(f"error: {in_one_line(error)}" + ("" if foreseen else " (--verbose shows where)"), FAILED, verbose)
 
 
 def run_one_of(
@@ -129,7 +125,7 @@ def run_one_of(
         if _asked_to_print(words or ["--help"], lambda: "\n".join(help_texts)):
             return DONE
         usages = ", or ".join(command.usage for command, _ in commands.values())
-        return _say(f"error: there is no action {words[0]!r}: write {usages}", BAD_REQUEST)
+        return _end(f"error: there is no action {words[0]!r}: write {usages}", BAD_REQUEST, verbose=False)
     command, work = commands[words[0]]
     return run(command, work, words[1:])
 
@@ -183,7 +179,9 @@ def _explain(name: str, declared: Parameter, default: Any) -> str:
     return f"{flag}\n{beside}" if len(flag) >= NAME_WIDTH else flag.ljust(NAME_WIDTH) + beside[NAME_WIDTH:]
 
 
-def _say(line: str, exit_code: int) -> int:
+def _end(line: str, exit_code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
     print_safely(line, sys.stderr)
     return exit_code
 

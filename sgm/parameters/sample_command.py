@@ -41,7 +41,7 @@ def _make_request(given: Mapping[str, str]) -> Request:
     """The request; what its version ignores gets a warning."""
     request = make_request(given)
     ignored = ignored_parameters(request.model)
-    for name in given.keys() & ignored.keys():
+    for name in [name for name in given if name in ignored]:
         print_safely(f"warning: {request.version} ignores {name}: {ignored[name]}", sys.stderr)
     return request
 

@@ -28,7 +28,7 @@ def choose_device(name: str | None) -> torch.device:
 def keep_to_share(share: float) -> None:
     """Let this process have no more than a share, 0 to 1, of its graphics card's memory, for others work on it too.
 
-    Beyond it, torch tells that memory does not suffice. Raises UserError where there is no card.
+    Beyond it, torch reports out of memory. Raises UserError where there is no card.
     """
     torch.cuda.set_per_process_memory_fraction(share, choose_device("cuda").index)
 

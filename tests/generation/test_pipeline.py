@@ -171,7 +171,7 @@ def test_precision_is_that_of_the_unet_and_the_tower_alone(
         device="cpu",
         precision=precision,
     )
-    types = {name: tensor.dtype for name, tensor in half.model.state_dict().items() if not tensor.is_meta}
+    types = {name: tensor.dtype for name, tensor in half.generator.model.state_dict().items() if not tensor.is_meta}
     halved = {name.split(".")[0] + "." + name.split(".")[1] for name, kind in types.items() if kind == dtype}
     assert {name for name in halved if not name.startswith("unet.")} == {"conditioner.clip"}
     assert all(
@@ -207,7 +207,7 @@ def test_sampling_without_memory_goes_on_in_a_lower_mode(
             tried.append(weakref.ref(activation))
             raise torch.OutOfMemoryError("CUDA out of memory (by a test)")
 
-    hook = frugal.model.unet.register_forward_pre_hook(limited)
+    hook = frugal.generator.model.unet.register_forward_pre_hook(limited)
     gc.disable()
     try:
         clip = frugal(subject(golden), **arguments(golden))
@@ -219,7 +219,7 @@ def test_sampling_without_memory_goes_on_in_a_lower_mode(
     assert small.record["memory"] == "high", "other clips are not slowed"
     assert len(tried) == 1
     assert not any(still_held), "the memory of the failed try is free without waiting for the collector"
-    assert capsys.readouterr().err.count("once more with --memory low") == 1
+    assert capsys.readouterr().err.count("again with --memory low") == 1
     assert clip.record["memory"] == "low"
     assert np.abs(clip.frames.astype(int) - pipeline(subject(golden), **arguments(golden)).frames).max() <= 1
 
