@@ -1,7 +1,8 @@
 """The samplers: from noise to latents along EDM's probability-flow equation dx/dsigma = (x - D(x; sigma)) / sigma.
 
-Each takes the denoiser D(x, sigma), unit Gaussian noise, and noise levels that fall to a last 0; it returns latents of
-the noise's shape. `track` wraps the steps' numbers, for a progress bar.
+Each takes the denoiser D(x, sigma), latents at the first of the noise levels, which fall to a last 0, and returns clean
+latents. It begins from `start`'s noise, or from whatever else is noisy to that level. `track` wraps the steps' numbers,
+for a progress bar.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,14 +18,13 @@ Track = Callable[[Iterable[int]], Iterable[int]]
 class Sampler(Protocol):
     """What every sampler is called with."""
 
-    def __call__(self, denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
-        """Latents from noise."""
+    def __call__(self, denoiser: Denoiser, noisy: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+        """Clean latents from noisy ones."""
         ...
 
 
-def sample_euler(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+def sample_euler(denoiser: Denoiser, noisy: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
     """Euler steps without churn (EDM, arXiv:2206.00364, algorithm 1 without its second half): the released sampler."""
-    noisy = start(noise, sigmas)
     for step in track(range(len(sigmas) - 1)):
         sigma, next_sigma = sigmas[step], sigmas[step + 1]
         slope = (noisy - denoiser(noisy, sigma)) / sigma
@@ -32,9 +32,8 @@ def sample_euler(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track
     return noisy
 
 
-def sample_heun(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+def sample_heun(denoiser: Denoiser, noisy: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
     """Heun steps (EDM, algorithm 1): second order, with two calls of the denoiser in every step but the last."""
-    noisy = start(noise, sigmas)
     for step in track(range(len(sigmas) - 1)):
         sigma, next_sigma = sigmas[step], sigmas[step + 1]
         slope = (noisy - denoiser(noisy, sigma)) / sigma
@@ -46,13 +45,12 @@ def sample_heun(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track 
     return noisy
 
 
-def sample_dpmpp_2m(denoiser: Denoiser, noise: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
+def sample_dpmpp_2m(denoiser: Denoiser, noisy: Tensor, sigmas: Tensor, track: Track = iter) -> Tensor:
     """DPM-Solver++ (2M) steps (arXiv:2211.01095, algorithm 2): second order, with one call of the denoiser a step.
 
     In its terms alpha is 1 and lambda = -log sigma. The first step and the last one, to 0, are of first order.
     """
-    noisy = start(noise, sigmas)
-    denoised_before = noise
+    denoised_before = noisy
     for step in track(range(len(sigmas) - 1)):
         sigma, next_sigma = sigmas[step], sigmas[step + 1]
         denoised = denoiser(noisy, sigma)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import GuidanceConfig
 from ..diffusion.guidance import guidance_scales, guide
-from ..diffusion.sampler import SAMPLERS, Denoiser, Track
+from ..diffusion.sampler import SAMPLERS, Denoiser, Track, start
 from ..diffusion.scaling import denoise
 from ..diffusion.schedule import SCHEDULES
 from ..models.conditioner import Conditioning
@@ -45,8 +45,7 @@ def conditioned_network(unet: VideoUNet, conditions: Sequence[Conditioning], cac
     The b clips are those of all conditions, one after the other, all of one size and number of frames.
     """
     given = Conditioning.join(conditions)
-    num_frames, context, vector = given.num_frames, given.crossattn, given.vector
-    concat = given.concat.repeat_interleave(num_frames, dim=0)
+    num_frames, context, concat, vector = given.num_frames, given.crossattn, given.concat, given.vector
     run = partial(unet, deep_features=FeatureCache(cache_interval)) if cache_interval > 1 else unet
 
     def network(scaled: Tensor, noise: Tensor) -> Tensor:
@@ -162,4 +161,4 @@ def sample_latents(
     if watch is not None:
         denoiser = watched(denoiser, watch)
     sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU: each step's level is looked at there
-    return SAMPLERS[solver.sampler](denoiser, noise, sigmas, track)
+    return SAMPLERS[solver.sampler](denoiser, start(noise, sigmas), sigmas, track)

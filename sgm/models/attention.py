@@ -50,23 +50,36 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
 
 
-class OneTokenCrossAttention(nn.Module):
-    """Cross-attention to a context of one token.
+class CrossAttention(nn.Module):
+    """Multi-head cross-attention to a clip's context, the same for all of its frames and pixels.
 
-    The softmax over a single key is 1 whatever the query, so the result is the projected value, equal for every query.
-    The query's and the key's weights are in the released checkpoints and have no influence on the result.
+    To a context of one token it is no attention at all: the softmax over a single key is 1 whatever the query, so the
+    result is the projected value, equal for every query. The query's and the key's weights, which the released
+    checkpoints hold, then have no influence, and sampling doesn't load them (see `is_used_when_sampling`).
     """
 
-    def __init__(self, channels: int, context_dim: int):
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
         super().__init__()
+        self.head_channels = head_channels
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(context_dim, channels, bias=False)
         self.to_v = nn.Linear(context_dim, channels, bias=False)
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
 
-    def forward(self, context: Tensor) -> Tensor:
-        """(b, 1, context_dim) -> (b, 1, c), to be added to every token of the clip."""
-        return self.to_out(self.to_v(context))
+    def forward(self, tokens: Tensor, norm: nn.LayerNorm, context: Tensor) -> Tensor:
+        """Tokens (b t) s c, context (b, m, context_dim) -> (b t) s c, or (b t) 1 c for m = 1, to be added to tokens.
+
+        norm: of the query's tokens.
+        """
+        frames = len(tokens) // len(context)
+        if context.shape[1] == 1:
+            return repeat(self.to_out(self.to_v(context)), "b 1 c -> (b t) 1 c", t=frames)
+        q = rearrange(self.to_q(norm(tokens)), "(b t) s (n d) -> b n (t s) d", t=frames, d=self.head_channels)
+        k, v = (
+            rearrange(project(context), "b m (n d) -> b n m d", d=self.head_channels)
+            for project in (self.to_k, self.to_v)
+        )
+        return self.to_out(rearrange(attend(q, k, v), "b n (t s) d -> (b t) s (n d)", t=frames))
 
 
 class GatedProjection(nn.Module):
@@ -115,16 +128,16 @@ class SpatialBlock(nn.Module):
     def __init__(self, channels: int, context_dim: int, head_channels: int):
         super().__init__()
         self.attn1 = SelfAttention(channels, head_channels)
-        self.attn2 = OneTokenCrossAttention(channels, context_dim)
+        self.attn2 = CrossAttention(channels, context_dim, head_channels)
         self.ff = FeedForward(channels)
         self.norm1 = nn.LayerNorm(channels)
-        self.norm2 = nn.LayerNorm(channels)  # would normalise attn2's query, which has no influence
+        self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
-        """Tokens (b t) (h w) c, context (b, 1, context_dim) -> (b t) (h w) c."""
+        """Tokens (b t) (h w) c, context (b, m, context_dim) -> (b t) (h w) c."""
         tokens = tokens + self.attn1(self.norm1(tokens))
-        tokens = tokens + repeat(self.attn2(context), "b 1 c -> (b t) 1 c", t=num_frames)
+        tokens = tokens + self.attn2(tokens, self.norm2, context)
         return tokens + self.ff(self.norm3(tokens))
 
 
@@ -136,19 +149,19 @@ class TemporalBlock(nn.Module):
         self.norm_in = nn.LayerNorm(channels)
         self.ff_in = FeedForward(channels)
         self.attn1 = SelfAttention(channels, head_channels)
-        self.attn2 = OneTokenCrossAttention(channels, context_dim)
+        self.attn2 = CrossAttention(channels, context_dim, head_channels)
         self.ff = FeedForward(channels)
         self.norm1 = nn.LayerNorm(channels)
-        self.norm2 = nn.LayerNorm(channels)  # would normalise attn2's query, which has no influence
+        self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
     def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
-        """Tokens (b t) s c of s = h * w pixels, context (b, 1, context_dim) -> (b t) s c."""
+        """Tokens (b t) s c of s = h * w pixels, context (b, m, context_dim) -> (b t) s c."""
         pixels = tokens.shape[1]
         tokens = tokens + self.ff_in(self.norm_in(tokens))
         by_pixel = rearrange(self.norm1(tokens), "(b t) s c -> (b s) t c", t=num_frames)
         tokens = tokens + rearrange(self.attn1(by_pixel), "(b s) t c -> (b t) s c", s=pixels)
-        tokens = tokens + repeat(self.attn2(context), "b 1 c -> (b t) 1 c", t=num_frames)
+        tokens = tokens + self.attn2(tokens, self.norm2, context)
         return tokens + self.ff(self.norm3(tokens))
 
 
@@ -169,7 +182,7 @@ class SpatioTemporalTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, context: Tensor, num_frames: int) -> Tensor:
-        """X (b t) c h w, context (b, 1, context_dim) -> (b t) c h w."""
+        """X (b t) c h w, context (b, m, context_dim) -> (b t) c h w."""
         num_clips, height = len(x) // num_frames, x.shape[2]
         tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
         spatial = self.transformer_blocks[0](tokens, context, num_frames)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ..config import ModelConfig, ScalarConfig
@@ -17,9 +17,9 @@ from .vae import Autoencoder
 class Conditioning:
     """Conditions of b clips of t frames each.
 
-    crossattn: (b, 1, context_dim), the CLIP embeddings of the images.
-    concat: (b, latent_channels, h, w), the images' latents, not multiplied by the scale factor.
-    vector: (b t, vector_width), the embedded scalars.
+    crossattn: (b, m, context_dim), the context's tokens: one, the CLIP embedding of the clip's image.
+    concat: (b t, latent_channels, h, w), the image's latents of each frame, not multiplied by the scale factor.
+    vector: (b t, vector_width), the embedded scalars of each frame.
     """
 
     crossattn: Tensor
@@ -89,6 +89,6 @@ class Conditioner(nn.Module):
         """
         return Conditioning(
             crossattn=rearrange(self.clip(image), "b c -> b 1 c"),
-            concat=self.vae.encode(image + cond_aug * noise),
+            concat=repeat(self.vae.encode(image + cond_aug * noise), "1 c h w -> t c h w", t=num_frames),
             vector=embed_scalars(self.scalars, {**values, "cond_aug": cond_aug}, num_frames, image.device),
         )

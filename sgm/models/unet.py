@@ -136,7 +136,7 @@ class VideoUNet(nn.Module):
         Args:
             x: (b t, 2 * latent_channels, h, w), the scaled noisy latents, then the input image's latents.
             noise: (b t,), EDM's c_noise.
-            context: (b, 1, context_dim), the CLIP embedding of the input image, one token a clip.
+            context: (b, m, context_dim), m tokens a clip: in the released models one, the CLIP embedding of the image.
             vector: (b t, vector_width), the embedded scalars.
             num_frames: frames of each clip.
             deep_features: returns what comes out of all stages but the first and the last, when given the function

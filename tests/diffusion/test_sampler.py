@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgm.diffusion.sampler import SAMPLERS, Sampler, sample_dpmpp_2m, sample_euler, sample_heun
+from sgm.diffusion.sampler import SAMPLERS, Sampler, sample_dpmpp_2m, sample_euler, sample_heun, start
 from sgm.diffusion.schedule import karras_sigmas
 
 NOISE = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -19,7 +19,7 @@ def test_a_single_clean_clip_is_reached_exactly(sampler: Sampler) -> None:
     """Of data that are one point the paths are straight lines, so that no sampler's steps have an error."""
     clip = torch.linspace(-3, 3, NOISE.numel()).view_as(NOISE)
     for num_steps in (1, 5):
-        sampled = sampler(lambda noisy, sigma: clip, NOISE, karras_sigmas(num_steps))
+        sampled = sampler(lambda noisy, sigma: clip, start(NOISE, karras_sigmas(num_steps)), karras_sigmas(num_steps))
         torch.testing.assert_close(sampled, clip, rtol=1e-4, atol=1e-3)
 
 
@@ -31,7 +31,7 @@ def test_steps_of_a_linear_denoiser() -> None:
     for sigma, following in itertools.pairwise(sigmas.tolist()):
         factor *= 1 + (following - sigma) * sigma / (spread**2 + sigma**2)
     torch.testing.assert_close(
-        sample_euler(gaussian_denoiser(spread), NOISE, sigmas), factor * NOISE, rtol=1e-3, atol=0
+        sample_euler(gaussian_denoiser(spread), start(NOISE, sigmas), sigmas), factor * NOISE, rtol=1e-3, atol=0
     )
 
 
@@ -40,7 +40,8 @@ def test_gaussian_data_are_reached_as_steps_grow_finer() -> None:
     spread = 0.5
     errors = []
     for num_steps in (50, 100, 200):
-        sampled = sample_euler(gaussian_denoiser(spread), NOISE.double(), karras_sigmas(num_steps).double())
+        sigmas = karras_sigmas(num_steps).double()
+        sampled = sample_euler(gaussian_denoiser(spread), start(NOISE.double(), sigmas), sigmas)
         errors.append(float((sampled / NOISE.double()).mean() / spread - 1))
     assert abs(errors[2]) < 0.03
     for coarse, fine in itertools.pairwise(errors):
@@ -55,7 +56,7 @@ def test_second_order_samplers_have_a_quarter_of_the_error_at_half_the_step(samp
     errors = []
     for num_steps in (60, 120, 240):
         sigmas = karras_sigmas(num_steps, sigma_min=end)[:-1].double()
-        sampled = sampler(gaussian_denoiser(spread), NOISE.double(), sigmas)
+        sampled = sampler(gaussian_denoiser(spread), start(NOISE.double(), sigmas), sigmas)
         errors.append(float((sampled / NOISE.double()).mean() / exact - 1))
     assert abs(errors[2]) < 3e-4
     for coarse, fine in itertools.pairwise(errors):
@@ -90,7 +91,7 @@ def test_starts_at_the_first_noise_level_and_walks_down() -> None:
             counted.append(step)
 
     sigmas = torch.tensor([3.0, 1.0, 0.0])
-    result = sample_euler(denoiser, NOISE, sigmas, track)
+    result = sample_euler(denoiser, start(NOISE, sigmas), sigmas, track)
     assert [sigma.item() for _, sigma in seen] == [3.0, 1.0]
     torch.testing.assert_close(seen[0][0], NOISE * math.sqrt(10))
     torch.testing.assert_close(seen[1][0], NOISE * math.sqrt(10) / 3)
@@ -101,3 +102,11 @@ def test_starts_at_the_first_noise_level_and_walks_down() -> None:
 def gaussian_denoiser(spread: float) -> Callable[[Tensor, Tensor], Tensor]:
     """The exact denoiser of data that are Gaussian with this standard deviation."""
     return lambda noisy, sigma: noisy * spread**2 / (spread**2 + sigma**2)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_sampling_may_begin_at_any_level(sampler: Sampler) -> None:
+    """Of data that are one point every way there is straight: from a noisy version of anything, at any level."""
+    clip, sigmas = torch.linspace(-3, 3, NOISE.numel()).view_as(NOISE), karras_sigmas(9)[4:]
+    sampled = sampler(lambda noisy, sigma: clip, clip + 1 + sigmas[0] * NOISE, sigmas)
+    torch.testing.assert_close(sampled, clip, rtol=1e-4, atol=1e-3)

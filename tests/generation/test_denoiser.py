@@ -28,7 +28,7 @@ def conditioning(model: VideoModel) -> Conditioning:
     generator = torch.Generator().manual_seed(0)
     return Conditioning(
         crossattn=torch.randn(1, 1, 32, generator=generator),
-        concat=torch.randn(1, 4, 8, 8, generator=generator),
+        concat=torch.randn(1, 4, 8, 8, generator=generator).expand(3, -1, -1, -1),
         vector=torch.randn(3, model.config.vector_width, generator=generator),
     )
 

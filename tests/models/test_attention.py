@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgm.models import attention as attention_module
-from sgm.models.attention import OneTokenCrossAttention, SelfAttention, SpatialBlock, TemporalBlock
+from sgm.models.attention import CrossAttention, SelfAttention, SpatialBlock, TemporalBlock
 
 CHANNELS, CONTEXT_DIM, HEAD_CHANNELS = 64, 48, 16
 
@@ -20,7 +20,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("n h l m, n h m c -> n l h c", scores.softmax(dim=-1), v).flatten(2)
 
 
-def plain_cross_attention(attention: OneTokenCrossAttention, tokens: Tensor, context: Tensor) -> Tensor:
+def plain_cross_attention(attention: CrossAttention, tokens: Tensor, context: Tensor) -> Tensor:
     attended = plain_attention(attention.to_q(tokens), attention.to_k(context), attention.to_v(context))
     return attention.to_out(attended)
 
@@ -48,24 +48,35 @@ def test_more_sequences_than_the_kernels_take_are_attended_in_turn(monkeypatch: 
 
 
 def test_cross_attention_to_one_token_needs_no_query() -> None:
-    attention = OneTokenCrossAttention(CHANNELS, CONTEXT_DIM)
+    attention = CrossAttention(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
     tokens, context = torch.randn(2, 7, CHANNELS), torch.randn(2, 1, CONTEXT_DIM)
-    expected = plain_cross_attention(attention, tokens, context)
-    torch.testing.assert_close(attention(context).expand(-1, 7, -1), expected)
+    norm = torch.nn.LayerNorm(CHANNELS)
+    expected = plain_cross_attention(attention, norm(tokens), context)
+    attention.to_q.to("meta"), attention.to_k.to("meta"), norm.to("meta")
+    torch.testing.assert_close(attention(tokens, norm, context).expand(-1, 7, -1), expected)
 
 
-def test_spatial_block_is_the_plain_one() -> None:
-    block = SpatialBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
+def test_cross_attention_to_equal_tokens_is_that_to_one() -> None:
+    attention, norm = CrossAttention(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS), torch.nn.LayerNorm(CHANNELS)
     tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, 1, CONTEXT_DIM)
+    several = attention(tokens, norm, context.expand(-1, 5, -1))
+    torch.testing.assert_close(several, attention(tokens, norm, context).expand(-1, 7, -1))
+
+
+@pytest.mark.parametrize("context_tokens", [1, 4])
+def test_spatial_block_is_the_plain_one(context_tokens: int) -> None:
+    block = SpatialBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
+    tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, context_tokens, CONTEXT_DIM)
     plain = tokens + block.attn1(block.norm1(tokens))
     plain = plain + plain_cross_attention(block.attn2, block.norm2(plain), context[[0, 0, 0, 1, 1, 1]])
     plain = plain + block.ff(block.norm3(plain))
     torch.testing.assert_close(block(tokens, context, num_frames=3), plain)
 
 
-def test_temporal_block_is_the_plain_one_pixel_by_pixel() -> None:
+@pytest.mark.parametrize("context_tokens", [1, 4])
+def test_temporal_block_is_the_plain_one_pixel_by_pixel(context_tokens: int) -> None:
     block = TemporalBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
-    tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, 1, CONTEXT_DIM)
+    tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, context_tokens, CONTEXT_DIM)
     result = block(tokens, context, num_frames=3)
     for clip in range(2):
         for pixel in range(7):

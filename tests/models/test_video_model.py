@@ -51,7 +51,7 @@ def test_noise_reaches_the_autoencoder_and_not_the_tower(model: VideoModel) -> N
     clean, noised = (model.conditioner(image, torch.randn_like(image), aug, values, 3) for aug in (0.0, 0.5))
     assert torch.equal(clean.crossattn, noised.crossattn)
     assert not torch.allclose(clean.concat, noised.concat, atol=1e-2)
-    assert torch.equal(clean.concat, model.conditioner.vae.encode(image))
+    assert torch.equal(clean.concat, model.conditioner.vae.encode(image).expand(3, -1, -1, -1))
 
 
 def test_an_empty_model_has_the_names_and_shapes_of_one_with_numbers() -> None:
