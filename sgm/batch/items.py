@@ -85,7 +85,7 @@ def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
         raise UserError("recursive is for a folder: omit it, or give a folder as input_path")
     if is_folder(path):
         _check_apart(path, request)
-        images = images_in(path, recursive=request.recursive, leave_out=request.output_folder)
+        images = images_in(path, recursive=request.recursive, leave_out=request.output_folder, warn=warn)
         return _plain_items(images, path, request)
     if is_pattern(path):
         _check_apart(fixed_part(path), request)
@@ -101,7 +101,7 @@ def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
 def _check_apart(folder: Path, request: Request) -> None:
     """Clips among the images would be taken for images the next time."""
     output_folder = request.output_folder.resolve()
-    might_be = request.recursive or "webp" in request.formats or is_pattern(request.input_path)
+    might_be = request.recursive or {"webp", "gif"} & {*request.formats} or is_pattern(request.input_path)
     if might_be and folder.resolve().is_relative_to(output_folder):
         raise UserError(f"output_folder {request.output_folder} holds the images themselves: give another one")
 

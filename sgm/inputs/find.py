@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from sgm.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi")
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff"),
+)
 ALLOWED = ", ".join(IMAGE_SUFFIXES)
+MAX_MATCHES = 200_000  # of a pattern, images or not: what `/**` finds takes minutes
 
 
 def check_image_path(path: Path) -> None:
@@ -20,15 +28,22 @@ def check_image_path(path: Path) -> None:
         raise UserError(f"{path} can't be read ({error}): give the path of an image") from error
     if not is_file:
         raise UserError(f"{path} does not exist: give the path of an image")
-    if not _has_image_suffix(path):
-        raise UserError(f"{path} is not an image by its name: it must end in one of {ALLOWED}")
+    if not _has_image_suffix(path) and path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise UserError(f"{path} is not an image by its name: it must end in one of {ALLOWED}, or be a video")
 
 
-def images_in(folder: Path, *, recursive: bool = False, leave_out: Path | None = None) -> list[Path]:
+def images_in(
+    folder: Path,
+    *,
+    recursive: bool = False,
+    leave_out: Path | None = None,
+    warn: Callable[[str], object] = lambda line: None,
+) -> list[Path]:
     """The image files in a folder, and with `recursive` in its subfolders, sorted.
 
     Suffixes count in any case; hidden files (such as the `._photo.jpg` that macOS leaves) and hidden folders do not,
-    nor does what is in the folder `leave_out`. Links to folders are not followed.
+    nor does what is in the folder `leave_out`. Links to folders are not followed. `warn` is called with a line about
+    the other files.
 
     Raises:
         UserError: a folder can't be listed, or there are no images.
@@ -38,7 +53,12 @@ def images_in(folder: Path, *, recursive: bool = False, leave_out: Path | None =
     for parent, subfolders, names in os.walk(folder, onerror=_tell):
         images += [Path(parent, name) for name in names]
         subfolders[:] = [name for name in subfolders if recursive and not _is_avoided(Path(parent, name), avoided)]
+    others = Counter(path.suffix.lower() or "no suffix" for path in images if _is_other(path))
     images = sorted(path for path in images if _is_visible_image(path))
+    if others and images:
+        most = sorted(others.items(), key=lambda it: (-it[1], it[0]))[:5]
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in most)
+        warn(f"not taken from {folder}, as they aren't images: {kinds}" + (", ..." if len(others) > 5 else ""))
     if not images:
         raise UserError(f"no images in the folder {folder}: put some there that end in one of {ALLOWED}")
     return images
@@ -50,10 +70,16 @@ def images_like(pattern: Path, *, leave_out: Path | None = None) -> list[Path]:
     Hidden files and what is in the folder `leave_out` don't count. Raises UserError where nothing fits.
     """
     avoided = leave_out.resolve() if leave_out else None
-    # Patterns with more than one ** find a path in more than one way.
-    found = set(map(Path, glob.glob(str(pattern), recursive=True)))  # noqa: PTH207  # Path.glob wants a base
+    base, rest = _split(pattern)
+    found: set[Path] = set()  # patterns with more than one ** find a path in more than one way
+    for name in glob.iglob(os.path.join(glob.escape(str(base)), rest), recursive=True):  # noqa: PTH118, PTH207
+        found.add(Path(name))
+        if len(found) > MAX_MATCHES:
+            raise UserError(f"the pattern {pattern} fits over {MAX_MATCHES:,} files: begin it with a smaller folder")
     images = sorted(path for path in found if _is_visible_image(path) and not _is_within(path, avoided))
     if not images:
+        if not re.search(r"[*?]", str(pattern)):
+            raise UserError(f"{pattern} does not exist, and as a pattern it fits no image: check the path")
         raise UserError(f"nothing fits the pattern {pattern}: it must match images that end in one of {ALLOWED}")
     return images
 
@@ -73,9 +99,26 @@ def is_pattern(path: Path) -> bool:
 
 def fixed_part(pattern: Path) -> Path:
     """The folder that all matches of a pattern are in: what comes before its first sign."""
-    parts = pattern.parts
-    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:first])
+    return _split(pattern)[0]
+
+
+def _split(pattern: Path) -> tuple[Path, str]:
+    """A pattern's fixed folder, and the pattern below it.
+
+    A part with a pattern's signs is fixed too where a folder of that very name is there, or where all signs are
+    escaped, as in `dir [[]v1]`.
+    """
+    base, parts = Path(), list(pattern.parts)
+    while len(parts) > 1:
+        unescaped = re.sub(r"\[([*?[])\]", r"\1", parts[0])
+        if not glob.has_magic(parts[0]) or is_folder(base / parts[0]):
+            base /= parts.pop(0)
+        elif not glob.has_magic(unescaped.replace("[", "")) and is_folder(base / unescaped):
+            base /= unescaped
+            del parts[0]
+        else:
+            break
+    return base, str(Path(*parts))
 
 
 def _tell(error: OSError) -> None:
@@ -84,6 +127,10 @@ def _tell(error: OSError) -> None:
 
 def _is_visible_image(path: Path) -> bool:
     return _has_image_suffix(path) and not path.name.startswith(".") and path.is_file()
+
+
+def _is_other(path: Path) -> bool:
+    return not (_has_image_suffix(path) or path.name.startswith("."))
 
 
 def _is_avoided(folder: Path, avoided: Path | None) -> bool:

@@ -6,42 +6,39 @@ Sizes are (width, height) in pixels throughout, as in PIL; tensors are channel, 
 from __future__ import annotations
 
 import math
+import mmap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageOps
 
 from sgm.errors import UserError
+from sgm.inputs.colours import to_rgb_or_rgba
+from sgm.inputs.find import VIDEO_SUFFIXES
+from sgm.inputs.tiff import is_deep_tiff, read_deep_tiff
 
 if TYPE_CHECKING:
     import torch
 
 # Pillow knows many more formats, some of which start other programs; a file's content decides, not its suffix.
-FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+KNOWN_FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # ISO/IEC 23008-12
 
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
+MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
 MIN_SIDE = 16  # anything smaller is a dot, a line or a tracking pixel, not a picture
 MAX_ASPECT = 8  # long side to short side: a model that saw 16:9 makes nothing of a ribbon
 MAX_OUTPUT_SIDE = 4096
 MIN_BUDGET_SHARE = 0.75  # see fit_size
 
-# EXIF 2.32, tag 0x0112: where the picture's first row and column lie, and so what turns it upright.
-ORIENTATION_TAG = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 def read_image(path: Path) -> Image.Image:
-    """Read an image file: upright, 8 bits, RGB, or RGBA where it can be transparent. Of several frames, the first.
+    """Read an image file, or a video's first frame: upright, 8-bit sRGB, RGB, or RGBA where it can be transparent.
+
+    Of several pictures in a file the first counts.
 
     Raises:
         UserError: the file is missing, damaged, no image, over `MAX_PIXELS` or under `MIN_SIDE`; names the file.
@@ -50,23 +47,16 @@ def read_image(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which the picture does without, and of sizes that MAX_PIXELS judges here.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FILE_FORMATS) as file:
-                size = file.size
-                if math.prod(size) > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                file.load()
-                image = to_rgb_or_rgba(upright(file))
+            image = to_rgb_or_rgba(_decoded(path))
     except Image.DecompressionBombError as error:
         raise UserError(
             f"{path} is too large: images of up to {MAX_PIXELS // 10**6} megapixels are read; make it smaller"
         ) from error
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: give the path of an image") from error
-    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+    except Exception as error:  # a damaged file makes decoders raise nearly anything
         reason = "no known image format" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise UserError(
-            f"{path} can't be read as an image ({reason}): give a whole JPEG, PNG, WebP, BMP or TIFF file"
-        ) from error
+        raise UserError(f"{path} can't be read as an image ({reason}): give a complete {KNOWN_FORMATS} file") from error
     if min(image.size) < MIN_SIDE:
         raise UserError(
             f"{path} is only {image.width}x{image.height} pixels: give an image of at least {MIN_SIDE} on each side"
@@ -74,23 +64,57 @@ def read_image(path: Path) -> Image.Image:
     return image
 
 
-def to_rgb_or_rgba(image: Image.Image) -> Image.Image:
-    """Convert from any of PIL's modes to 8-bit RGB, or RGBA where the image carries transparency.
-
-    Of modes without a fixed white, 16-bit ones are divided by 257; 32-bit integers and floats take as white the
-    smallest of 1, 255 and 65535 that no pixel exceeds, else their brightest pixel.
-    """
-    if image.mode in ("RGB", "RGBA") and "transparency" not in image.info:
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as the camera notes, without that note, so that nothing turns it again."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except SyntaxError:  # damaged EXIF says nothing of the orientation
         return image
-    if image.mode.startswith(("I", "F")):
-        image = _deep_grey_to_8_bit(image)
-    elif image.mode == "LAB":
-        return ImageCms.profileToProfile(  # type: ignore[return-value]  # None only with inPlace
-            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    elif image.mode == "La":  # premultiplied grey, which Pillow converts to LA alone
-        image = image.convert("LA")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _decoded(path: Path) -> Image.Image:
+    """The picture of a file, upright, in the file's own colours."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return _first_frame(path)
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
+        import pillow_heif  # only for such files
+
+        pillow_heif.register_heif_opener()
+        formats: tuple[str, ...] = ("HEIF",)
+    elif is_deep_tiff(path):
+        return upright(read_deep_tiff(path, MAX_PIXELS))
+    else:
+        formats = FILE_FORMATS
+    with Image.open(path, formats=formats) as image:
+        if math.prod(image.size) > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(path, math.prod(image.size))
+        image.load()
+        return upright(image)
+
+
+def _check_scans(path: Path, pixels: int) -> None:
+    """Raises ValueError for a JPEG whose scans would take minutes to decode."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        most, found = MAX_SCANNED_PIXELS // pixels, 0
+        scan = content.find(b"\xff\xda")  # within a scan's data 0xff is followed by 0 or a restart marker
+        while scan >= 0:
+            found += 1
+            if found > max(most, 1):
+                raise ValueError(f"it has more than {most} scans, which would take minutes: save it anew")
+            scan = content.find(b"\xff\xda", scan + 2)
+
+
+def _first_frame(path: Path) -> Image.Image:
+    import imageio.v3
+
+    if not path.is_file():
+        raise FileNotFoundError
+    with imageio.v3.imopen(path, "r", plugin="FFMPEG") as video:  # type: ignore[call-overload]
+        return Image.fromarray(video.read(index=0))
 
 
 def over_white(image: Image.Image) -> Image.Image:
@@ -189,40 +213,12 @@ def image_to_tensor(image: Image.Image) -> torch.Tensor:
     return (pixels / 255 * 2 - 1).permute(2, 0, 1)[None].contiguous()
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as the camera notes, without that note, so that nothing turns it again."""
-    try:
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    except SyntaxError:  # damaged EXIF says nothing of the orientation
-        return image
-    if orientation not in UPRIGHT:
-        return image
-    turned = image.transpose(UPRIGHT[orientation])
-    for note in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):  # wherever Pillow looks for it
-        turned.info.pop(note, None)
-    return turned
-
-
-def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Modes I;16 (and its byte orders), I and F -> L, or LA where one grey value stands for transparent."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
-    if image.mode.startswith("I;16"):
-        white = 65535.0
-    else:
-        peak = max(float(values.max()), 0.0)
-        white = next((white for white in (1.0, 255.0, 65535.0) if peak <= white), peak)
-    grey = Image.fromarray((values.clip(0, white) * (255 / white)).round().astype(np.uint8))
-    if isinstance(transparent := image.info.get("transparency"), int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
-
-
 def _check_side(name: str, side: int, multiple: int) -> None:
     if side % multiple == 0 and multiple <= side <= MAX_OUTPUT_SIDE:
         return
     nearest = min(_nearest_side(side, multiple), MAX_OUTPUT_SIDE // multiple * multiple)
     raise UserError(
-        f"{name} {side} won't do: it must be divisible by {multiple}, from {multiple} to {MAX_OUTPUT_SIDE}, "
+        f"{name} {side} is not allowed: it must be divisible by {multiple}, from {multiple} to {MAX_OUTPUT_SIDE}, "
         f"such as {nearest}"
     )
 

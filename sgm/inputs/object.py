@@ -14,27 +14,30 @@ import numpy as np
 from PIL import Image
 
 from sgm.errors import UserError
-from sgm.inputs.image import to_rgb_or_rgba
+from sgm.inputs.colours import to_rgb_or_rgba
 
 logger = logging.getLogger(__name__)
 
 MATTING_SIDE = 768  # alpha matting solves a linear system over all pixels; SV3D itself takes 576
 MAX_CANVAS_SIDE = 16384  # a square canvas of this side takes 1 GiB
+VISIBLE_ALPHA = 16  # of 255: fainter than this nobody sees it on white
+CLEAR_SHARE = DUST_SHARE = 0.001
 MEND = "or give an image whose background is transparent already"
 
 
 def cut_out(image: Image.Image) -> Image.Image:
     """Image of any mode -> RGBA in which the background is transparent.
 
-    One that has transparent pixels comes back as it is. Any other, an opaque RGBA too, is shrunk to at most 768 pixels
-    a side and goes through rembg: U2-Net finds the object and alpha matting its edge. rembg fetches U2-Net's 168 MiB
-    when they are first needed, and keeps them in its own folder; a line in the log says so.
+    One whose background is clear already comes back as it is. Any other, an RGBA that is opaque or nearly so too, is
+    shrunk to at most 768 pixels a side and goes through rembg: U2-Net finds the object and alpha matting its edge.
+    rembg fetches U2-Net's 168 MiB when they are first needed, and keeps them in its own folder; a line in the log says
+    so.
 
     Raises:
         UserError: rembg is not installed, or it can't fetch or load U2-Net.
     """
     image = to_rgb_or_rgba(image)
-    if image.mode == "RGBA" and any(image.getchannel("A").histogram()[:255]):
+    if image.mode == "RGBA" and _has_clear_background(image):
         return image
     session = _u2net_session()
     import rembg
@@ -49,7 +52,8 @@ def frame_object(image: Image.Image, size: int, image_frame_ratio: float | None 
     """Centre the visible part of an RGBA image on a white square: RGB, `size` pixels a side.
 
     Args:
-        image: RGBA; what has any alpha above 0 is the object.
+        image: RGBA. The object is what a person sees of it: of alpha `VISIBLE_ALPHA` and more, without specks. The
+            original takes whatever has any alpha above 0, so that one faint pixel moves and shrinks the object.
         size: the result's side in pixels.
         image_frame_ratio: the object's longer side as a share of the square's; above 1 the square shows only its
             middle. None: the object keeps its scale in the image, whose height the square takes (or the object's width
@@ -58,7 +62,7 @@ def frame_object(image: Image.Image, size: int, image_frame_ratio: float | None 
     Raises:
         UserError: nothing in the image is visible, or the ratio is not above 0 or far too small.
     """
-    box = image.getchannel("A").getbbox()
+    box = _visible_box(image)
     if box is None:
         raise UserError("no object was found: the image is transparent everywhere; give one that shows the object")
     object_ = image.crop(box)
@@ -70,6 +74,29 @@ def frame_object(image: Image.Image, size: int, image_frame_ratio: float | None 
     pixels = np.asarray(canvas) / 255.0
     colour, alpha = pixels[..., :3], pixels[..., 3:]
     return Image.fromarray(((colour * alpha + (1 - alpha)) * 255).astype(np.uint8))
+
+
+def _has_clear_background(image: Image.Image) -> bool:
+    """Whether at least a thousandth of an RGBA image is more transparent than not."""
+    histogram = image.getchannel("A").histogram()
+    return sum(histogram[:128]) >= CLEAR_SHARE * image.width * image.height
+
+
+def _visible_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The box (left, top, right, bottom) around the visible pieces of an RGBA image; None where nothing is visible.
+
+    A piece smaller than a thousandth of the largest one is dust.
+    """
+    import cv2
+
+    visible = (np.asarray(image.getchannel("A")) >= VISIBLE_ALPHA).astype(np.uint8)
+    _, _, pieces, _ = cv2.connectedComponentsWithStats(visible, connectivity=8)
+    pieces = pieces[1:]  # the first is all that is not visible
+    if len(pieces) == 0:
+        return None
+    areas = pieces[:, cv2.CC_STAT_AREA]
+    left, top, width, height, _ = pieces[areas >= DUST_SHARE * areas.max()].T
+    return int(left.min()), int(top.min()), int((left + width).max()), int((top + height).max())
 
 
 def _canvas_side(object_size: tuple[int, int], image_height: int, image_frame_ratio: float | None) -> int:

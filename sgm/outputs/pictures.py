@@ -44,10 +44,10 @@ def frames_writer(folder: Path, quality: int, provenance: Provenance) -> Callabl
 def write_webp(path: Path, frames: NDArray[np.uint8], fps: float, quality: int, provenance: Provenance) -> None:
     """Write frames, uint8 (T, H, W, 3) in RGB, as an animated WebP that plays for ever.
 
-    fps: frames a second, kept to whole milliseconds a frame. quality: 1 to 100, as WebP counts.
+    fps: frames a second, kept to a millisecond over the whole clip. quality: 1 to 100, as WebP counts.
     """
     first, *others = _pictures(frames)
-    duration = max(1, round(1000 / fps))
+    duration = durations_ms(len(frames), fps)
     exif = provenance.exif().tobytes().removeprefix(b"Exif\0\0")  # the header is JPEG's
     more = {"exif": exif, "xmp": provenance.xmp()}
     first.save(path, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=quality, **more)
@@ -56,16 +56,30 @@ def write_webp(path: Path, frames: NDArray[np.uint8], fps: float, quality: int, 
 def write_gif(path: Path, frames: NDArray[np.uint8], fps: float, provenance: Provenance) -> None:
     """Write frames, uint8 (T, H, W, 3) in RGB, as an animated GIF that plays for ever, in 256 colours for all frames.
 
-    fps: frames a second; GIF keeps whole hundredths of a second a frame, at least 0.02, for viewers slow down others.
+    fps: frames a second, kept to a hundredth of a second over the whole clip; at most 50, for viewers slow down faster
+    animations.
     """
     from PIL import Image
 
     everything = Image.fromarray(np.concatenate(frames))  # one palette, so that colours don't flicker
     palette = everything.quantize(256, Image.Quantize.MEDIANCUT)
     first, *others = (picture.quantize(palette=palette) for picture in _pictures(frames))
-    duration = 10 * max(2, round(100 / fps))
+    duration = durations_ms(len(frames), fps, unit=10, least=2)
     comment = provenance.comment.encode()
     first.save(path, "GIF", save_all=True, append_images=others, duration=duration, loop=0, comment=comment)
+
+
+def durations_ms(num_frames: int, fps: float, unit: int = 1, least: int = 1) -> list[int]:
+    """How long each frame is shown in milliseconds, in whole units, at least so many.
+
+    What is rounded is when a frame ends, not how long it lasts, so that a clip's length is right to a unit.
+    """
+    durations, passed = [], 0
+    for number in range(1, num_frames + 1):
+        units = max(least, round(number * 1000 / fps / unit) - passed)
+        durations.append(units * unit)
+        passed += units
+    return durations
 
 
 def _pictures(frames: NDArray[np.uint8]) -> list[Image.Image]:

@@ -194,9 +194,19 @@ class SamplingParameters:
             seed=self.seed,
             decoding_t=self.decoding_t,
             decode=self.decode,
-            orbit=make_orbit(num_frames, self.elevations_deg, self.azimuths_deg) if takes_angles else None,
+            orbit=self._orbit_of(num_frames) if takes_angles else None,
             framing=self._framing_for(config),
         )
+
+    def _orbit_of(self, num_frames: int) -> Orbit:
+        orbit = make_orbit(num_frames, self.elevations_deg, self.azimuths_deg)
+        stands_still = len({azimuth % 360 for azimuth in orbit.azimuths_deg}) == len({*orbit.elevations_deg}) == 1
+        if self.azimuths_deg is not None and num_frames > 1 and stands_still:
+            raise UserError(
+                f"azimuths_deg {list(self.azimuths_deg)} leaves the camera where it is: give angles that differ, such"
+                " as [90,180,270,360], or omit it for one even turn"
+            )
+        return orbit
 
     def _framing_for(self, config: ModelConfig) -> Framing:
         width, height = self.width, self.height

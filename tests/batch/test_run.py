@@ -269,7 +269,7 @@ def test_lines_tell_how_many_are_left_and_for_how_long(images, out, run_here, mo
             now[0] += 60
             yield Outcome(item, "failed", reason="none", seconds=60.0)
 
-    monkeypatch.setattr("sample.make_here", take_a_minute)
+    monkeypatch.setattr("sgm.__main__.make_here", take_a_minute)
     assert run_here(images) == 1
     positions = re.findall(r"failed \((.*)\)", capsys.readouterr().err)
     assert positions == ["1 of 3, 02:00 left", "2 of 3, 01:00 left", "3 of 3, 00:00 left"]
@@ -299,7 +299,7 @@ def too_large_within(images):
 def check_that_b_alone_failed(out: Path, said: str) -> None:
     assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
     assert report_of(out)["items"][1]["reason"].startswith("out of memory: try --memory lowest")
-    assert [said.count(f"once more with --memory {mode}\n") for mode in ("low", "lowest")] == [1, 1]
+    assert [said.count(f"again with --memory {mode}\n") for mode in ("low", "lowest")] == [1, 1]
     assert said.count("trying again: out of memory") == 1
     assert "Traceback" not in said
     assert hidden_in(out) == []

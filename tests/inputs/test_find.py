@@ -17,10 +17,33 @@ def below(folder, paths):
 
 
 def test_a_folder_gives_its_images_sorted_whatever_the_suffixs_case(tmp_path):
-    images = ["B.Jpg", "a.jpeg", "c.PNG", "d.webp", "e.BMP", "f.tif", "g.TIFF"]
-    touch(tmp_path, *reversed(images), "notes.txt", "._c.png", "h.gif", "i", "deeper/j.png")
+    images = ["B.Jpg", "a.jpeg", "c.PNG", "d.webp", "e.BMP", "f.tif", "g.TIFF", "h.gif", "k.HEIC", "l.avif", "m.jfif"]
+    touch(tmp_path, *reversed(images), "notes.txt", "more.txt", "._c.png", "clip.mov", "i", "deeper/j.png")
     (tmp_path / "folder.png").mkdir()
-    assert below(tmp_path, images_in(tmp_path)) == images
+    said = []
+    assert below(tmp_path, images_in(tmp_path, warn=said.append)) == images
+    assert said == [f"not taken from {tmp_path}, as they aren't images: 2 .txt, 1 .mov, 1 no suffix"]
+
+
+@pytest.mark.parametrize("pattern", ["dir [v1]/*.png", "dir [[]v1]/*.png"])
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path, pattern):
+    touch(tmp_path, "dir [v1]/b.png", "dir v/c.png")
+    pattern = tmp_path / pattern
+    assert is_pattern(pattern)
+    assert images_like(pattern) == [tmp_path / "dir [v1]" / "b.png"]
+    assert fixed_part(pattern) == tmp_path / "dir [v1]"
+
+
+def test_a_missing_file_whose_name_looks_like_a_pattern(tmp_path):
+    with pytest.raises(UserError, match=r"a\[1\]\.png does not exist, and as a pattern it fits no image"):
+        images_like(tmp_path / "a[1].png")
+
+
+def test_a_pattern_that_fits_everything_is_ended(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"{number}.txt" for number in range(30)))
+    monkeypatch.setattr("sgm.inputs.find.MAX_MATCHES", 20)
+    with pytest.raises(UserError, match="fits over 20 files: begin it with a smaller folder"):
+        images_like(tmp_path / "**")
 
 
 def test_subfolders_are_taken_but_for_hidden_ones_outputs_and_links(tmp_path):

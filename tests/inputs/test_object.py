@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw
 
 from sgm.errors import UserError
 from sgm.inputs import object as object_module
+from sgm.inputs.image import read_image
 from sgm.inputs.object import cut_out, frame_object
 
 DATA = Path(__file__).parents[1] / "reference"
+CASES = Path(__file__).parents[1] / "cases"
 
 
 def photo(size=(1000, 500), mode="RGB"):
@@ -133,9 +135,33 @@ def test_a_huge_ratio_still_shows_something():
 def test_real_transparency_is_used_as_it_is(rembg):
     image = block((2000, 1000), (0, 0, 10, 10))
     assert cut_out(image) is image
-    grey = Image.merge("LA", (Image.new("L", (30, 20), 77), Image.new("L", (30, 20), 254)))
-    assert cut_out(grey).getpixel((0, 0)) == (77, 77, 77, 254)
+    alpha = Image.new("L", (30, 20), 255)
+    alpha.paste(0, (0, 0, 3, 3))
+    grey = Image.merge("LA", (Image.new("L", (30, 20), 77), alpha))
+    assert cut_out(grey).getpixel((0, 0)) == (77, 77, 77, 0)
     assert rembg.sessions == []
+
+
+def test_what_is_nearly_opaque_everywhere_has_a_background_to_remove(rembg):
+    nearly = Image.merge("RGBA", (*photo().convert("RGB").split(), Image.new("L", photo().size, 254)))
+    nearly.putpixel((5, 5), (0, 0, 0, 0))  # a damaged pixel is no background either
+    cut_out(nearly)
+    assert len(rembg.sessions) == 1
+
+
+def test_faint_dust_and_specks_do_not_move_the_object():
+    def filled(name):
+        framed = np.asarray(frame_object(read_image(CASES / name), 256, 0.8))
+        rows, columns = np.nonzero((framed < 250).any(axis=-1))
+        return rows.min(), rows.max(), columns.min(), columns.max()
+
+    assert filled("disc_faint_dust.png") == filled("disc.png")
+    box = filled("disc.png")
+    assert abs(box[1] - box[0] - 0.8 * 256) < 12
+    speck = read_image(CASES / "disc.png")
+    clean = frame_object(speck, 256, 0.8)
+    speck.putpixel((0, 0), (0, 0, 0, 255))
+    assert np.array_equal(frame_object(speck, 256, 0.8), clean)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK", "P"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from sgm.outputs.pictures import write_frames, write_gif, write_webp
+from sgm.outputs.pictures import durations_ms, write_frames, write_gif, write_webp
 
 
 def test_frames_are_high_quality_jpegs_without_colour_subsampling(tmp_path, small_clip, provenance):
@@ -34,24 +34,28 @@ def test_quality_is_that_of_jpeg_and_webp(tmp_path, small_clip, provenance):
         assert error_of(high, small_clip[0]) < error_of(low, small_clip[0])
 
 
-@pytest.mark.parametrize(("fps", "milliseconds"), [(6, 167), (24, 42), (0.5, 2000)])
+@pytest.mark.parametrize(
+    ("fps", "milliseconds"), [(6, [167, 166, 167, 167, 166]), (24, [42, 41, 42, 42, 41]), (0.5, [2000] * 5)]
+)
 def test_an_animated_webp_plays_all_frames_for_ever(tmp_path, small_clip, provenance, fps, milliseconds):
     write_webp(tmp_path / "clip.webp", small_clip, fps, 95, provenance)
     with Image.open(tmp_path / "clip.webp") as image:
         assert (image.format, image.n_frames, image.info["loop"]) == ("WEBP", 5, 0)
-        for frame, picture in zip(small_clip, ImageSequence.Iterator(image), strict=True):
+        for frame, shown, picture in zip(small_clip, milliseconds, ImageSequence.Iterator(image), strict=True):
             picture.load()
-            assert picture.info["duration"] == milliseconds
+            assert picture.info["duration"] == shown
             assert np.abs(np.asarray(picture.convert("RGB"), float) - frame).mean() < 4
 
 
-@pytest.mark.parametrize(("fps", "milliseconds"), [(6, 170), (24, 40), (240, 20)])
+@pytest.mark.parametrize(
+    ("fps", "milliseconds"), [(6, [170, 160, 170, 170, 160]), (24, [40, 40, 40, 50, 40]), (240, [20] * 5)]
+)
 def test_an_animated_gif_plays_all_frames_for_ever(tmp_path, small_clip, provenance, fps, milliseconds):
     write_gif(tmp_path / "clip.gif", small_clip, fps, provenance)
     with Image.open(tmp_path / "clip.gif") as image:
         assert (image.format, image.n_frames, image.info["loop"]) == ("GIF", 5, 0)
-        for frame, picture in zip(small_clip, ImageSequence.Iterator(image), strict=True):
-            assert picture.info["duration"] == milliseconds
+        for frame, shown, picture in zip(small_clip, milliseconds, ImageSequence.Iterator(image), strict=True):
+            assert picture.info["duration"] == shown
             assert np.abs(np.asarray(picture.convert("RGB"), float) - frame).mean() < 12
 
 
@@ -61,3 +65,10 @@ def test_one_frame_is_an_animation_too(tmp_path, small_clip, provenance):
     for name in ("clip.webp", "clip.gif"):
         with Image.open(tmp_path / name) as image:
             assert image.size == (96, 64)
+
+
+@pytest.mark.parametrize("fps", [5.9, 12, 24, 30, 48])
+def test_a_gif_keeps_its_length(fps):
+    durations = durations_ms(100, fps, unit=10, least=2)
+    assert abs(sum(durations) - 100_000 / fps) <= 5
+    assert set(durations) <= {10 * int(100 / fps), 10 * int(100 / fps) + 10}
