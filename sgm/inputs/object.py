@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def cut_out(image: Image.Image) -> Image.Image:
     image = to_rgb_or_rgba(image)
     if image.mode == "RGBA" and _has_clear_background(image):
         return image
+    if "rembg" not in sys.modules:
+        logger.warning("Removing the background: the first time, compiling what it needs takes a minute or more.")
     session = _u2net_session()
     import rembg
 

@@ -47,7 +47,9 @@ def make_output_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:  # a file is in the way, it is someone else's, a full or read-only disk, a name too long
+    except FileExistsError as error:
+        raise UserError(f"output_folder {folder} is a file: give another folder") from error
+    except OSError as error:  # it is someone else's, a file is above it, a full or read-only disk, a name too long
         raise UserError(
             f"can't write in output_folder {folder} ({error.strerror}): give a folder that is yours to write in"
         ) from error

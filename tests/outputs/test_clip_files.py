@@ -329,7 +329,9 @@ def test_many_processes_share_a_folder_without_losing_or_mixing_clips(tmp_path):
 
 def test_output_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("n" * 300)):
+    with pytest.raises(UserError, match="file is a file: give another folder"):
+        make_output_folder(tmp_path / "file")
+    for folder in (tmp_path / "file" / "below", tmp_path / ("n" * 300)):
         with pytest.raises(UserError, match="can't write in output_folder"):
             make_output_folder(folder)
 
