@@ -189,14 +189,14 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Release:
-    """One version's weights. `repository` is Stability AI's on Hugging Face; None for a version that is in the box."""
+    """One version's weights. `repository` is Stability AI's on Hugging Face; None for a bundled version."""
 
     repository: str | None
     bundled_version: str
 
     @property
     def page(self) -> str:
-        """The model's page, where its licence is read and accepted; empty for a version in the box."""
+        """The model's page, where its licence is read and accepted; empty for a bundled version."""
         return f"https://huggingface.co/{self.repository}" if self.repository else ""
 
 

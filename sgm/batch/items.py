@@ -76,7 +76,7 @@ def is_single(request: Request) -> bool:
 
 
 def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
-    """All clips that a request asks for, in order; `warn` is told of parameters that the version ignores.
+    """All clips that a request asks for, in order; `warn` is called with a line about what is ignored.
 
     Raises UserError for what is wrong, of a file with lines for all of them at once, each with its number.
     """

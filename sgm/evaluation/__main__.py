@@ -80,7 +80,7 @@ class EvaluationRequest:
         if self.losses:
             for name, default in {"picture": None, "preset": "exact", "num_steps": None, "fp8": "off"}.items():
                 if getattr(self, name) != default:
-                    raise UserError(f"losses measures every way by itself: leave {name} away")
+                    raise UserError(f"losses sets these itself: omit {name}")
         if self.picture is not None and self.picture.suffix.lower() not in PICTURE_SUFFIXES:
             raise UserError(f"picture can't be {str(self.picture)!r}: give a name that ends in .webp or .gif")
 

@@ -111,7 +111,7 @@ def _canvas_side(object_size: tuple[int, int], image_height: int, image_frame_ra
             )
         return own_side
     if not (math.isfinite(image_frame_ratio) and image_frame_ratio > 0):
-        raise UserError(f"image_frame_ratio {image_frame_ratio} won't do: it must be above 0, such as 0.8")
+        raise UserError(f"image_frame_ratio {image_frame_ratio} is not allowed: it must be above 0, such as 0.8")
     side = max(object_size) / image_frame_ratio
     if side > MAX_CANVAS_SIDE:
         raise UserError(

@@ -29,12 +29,12 @@ class Orbit:
 
     @property
     def polars_rad(self) -> list[float]:
-        """Angles from the upward axis, in radians: what SV3D is told of the elevations."""
+        """Angles from the upward axis, in radians: SV3D's condition for the elevations."""
         return [math.radians(90 - elevation) for elevation in self.elevations_deg]
 
     @property
     def azimuths_rad(self) -> list[float]:
-        """Azimuths relative to the last view's, in [0, 2 pi) radians: what SV3D is told of the azimuths."""
+        """Azimuths relative to the last view's, in [0, 2 pi) radians: SV3D's condition for the azimuths."""
         last = self.azimuths_deg[-1]
         return [math.radians((azimuth - last) % 360) for azimuth in self.azimuths_deg]
 

@@ -134,7 +134,7 @@ class SpatialBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
         """Tokens (b t) (h w) c, context (b, m, context_dim) -> (b t) (h w) c."""
         tokens = tokens + self.attn1(self.norm1(tokens))
         tokens = tokens + self.attn2(tokens, self.norm2, context)
@@ -185,7 +185,7 @@ class SpatioTemporalTransformer(nn.Module):
         """X (b t) c h w, context (b, m, context_dim) -> (b t) c h w."""
         num_clips, height = len(x) // num_frames, x.shape[2]
         tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
-        spatial = self.transformer_blocks[0](tokens, context, num_frames)
+        spatial = self.transformer_blocks[0](tokens, context)
         frame_numbers = sinusoid(torch.arange(num_frames, device=x.device), self.channels).to(x.dtype)
         positions = repeat(self.time_pos_embed(frame_numbers), "t c -> (b t) 1 c", b=num_clips)
         temporal = self.time_stack[0](spatial + positions, context, num_frames)

@@ -66,6 +66,6 @@ def check_fp8(mode: str, device: torch.device) -> None:
     if mode not in FP8_MODES:
         raise UserError(f"fp8 {mode!r} is not known: give one of {', '.join(FP8_MODES)}")
     if mode != "off" and device.type == "mps":
-        raise UserError("fp8 numbers are not to be had on mps: leave fp8 away")
+        raise UserError("fp8 is not supported on mps: omit it")
     if mode == "linears" and device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8_CAPABILITY:
         raise UserError("this graphics card doesn't multiply fp8 (Ada, Hopper and later ones do): give --fp8 weights")

@@ -63,4 +63,4 @@ def test_settings_that_the_ways_have_of_their_own_are_refused(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sv3d_tiny", "--losses", "true", *words]) == 2
-    assert "losses measures every way by itself" in capsys.readouterr().err
+    assert "losses sets these itself" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def test_spatial_block_is_the_plain_one(context_tokens: int) -> None:
     plain = tokens + block.attn1(block.norm1(tokens))
     plain = plain + plain_cross_attention(block.attn2, block.norm2(plain), context[[0, 0, 0, 1, 1, 1]])
     plain = plain + block.ff(block.norm3(plain))
-    torch.testing.assert_close(block(tokens, context, num_frames=3), plain)
+    torch.testing.assert_close(block(tokens, context), plain)
 
 
 @pytest.mark.parametrize("context_tokens", [1, 4])

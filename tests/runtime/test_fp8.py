@@ -111,7 +111,7 @@ def test_linears_over_tokens_compute_in_8_bits_and_the_rest_is_stored(unet: Vide
 @pytest.mark.parametrize(
     ("mode", "device", "capability", "told"),
     [
-        ("weights", "mps", (0, 0), "leave fp8 away"),
+        ("weights", "mps", (0, 0), "omit it"),
         ("linears", "cuda", (8, 6), "give --fp8 weights"),
         ("fp4", "cpu", (0, 0), "give one of off, weights, linears"),
     ],
