@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import mmap
+import subprocess
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
+SECONDS_FOR_A_FRAME = 60.0
 MIN_SIDE = 16  # anything smaller is a dot, a line or a tracking pixel, not a picture
 MAX_ASPECT = 8  # long side to short side: a model that saw 16:9 makes nothing of a ribbon
 MAX_OUTPUT_SIDE = 4096
@@ -109,12 +112,24 @@ def _check_scans(path: Path, pixels: int) -> None:
 
 
 def _first_frame(path: Path) -> Image.Image:
-    import imageio.v3
+    """A video's first frame, turned as the camera notes.
+
+    FFmpeg by itself: imageio's plugin for it leaves pipes open where a file is no video.
+    """
+    from imageio_ffmpeg import get_ffmpeg_exe
 
     if not path.is_file():
         raise FileNotFoundError
-    with imageio.v3.imopen(path, "r", plugin="FFMPEG") as video:  # type: ignore[call-overload]
-        return Image.fromarray(video.read(index=0))
+    full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", "-frames:v", "1", "-vf", full_colour]
+    command += ["-f", "image2pipe", "-c:v", "png", "pipe:1"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_FOR_A_FRAME)
+    if done.returncode != 0 or not done.stdout:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ValueError(said[-1] if said else "it has no picture")
+    with Image.open(BytesIO(done.stdout), formats=["PNG"]) as frame:
+        frame.load()
+        return frame
 
 
 def over_white(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MATTING_SIDE = 768  # alpha matting solves a linear system over all pixels; SV3D itself takes 576
 MAX_CANVAS_SIDE = 16384  # a square canvas of this side takes 1 GiB
 VISIBLE_ALPHA = 16  # of 255: fainter than this nobody sees it on white
-CLEAR_SHARE = DUST_SHARE = 0.001
+CLEAR_SHARE, DUST_SHARE = 0.0001, 0.001
 MEND = "or give an image whose background is transparent already"
 
 
@@ -80,7 +80,7 @@ def frame_object(image: Image.Image, size: int, image_frame_ratio: float | None 
 
 
 def _has_clear_background(image: Image.Image) -> bool:
-    """Whether at least a thousandth of an RGBA image is more transparent than not."""
+    """Whether at least one in ten thousand pixels of an RGBA image is more transparent than not."""
     histogram = image.getchannel("A").histogram()
     return sum(histogram[:128]) >= CLEAR_SHARE * image.width * image.height
 
