@@ -1,7 +1,7 @@
-"""Clips from held-out pictures: do they start from their picture, and does what moves follow the two motion settings?
+"""Clips from held-out pictures: do they start from their picture, and does their motion follow the two settings?
 
-The same picture is set in motion at several motion_bucket_id and several fps_id, all from the same noise, as a user
-would turn one knob. True clips of held-out scenes are measured at the same settings, by the same estimator.
+Each picture is set in motion at several values of motion_bucket_id and of fps_id, all from the same noise, as if a user
+turned one knob. True clips of held-out scenes are measured at the same settings, with the same estimator.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .report import Report
 
 @dataclass(frozen=True)
 class Setting:
-    """How a clip shall move."""
+    """How a clip should move."""
 
     motion_bucket_id: int
     fps_id: int
@@ -54,7 +54,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """What is measured of one clip: of which picture, at which setting, and how it came out."""
+    """The measurements of one clip, with its picture and setting."""
 
     picture: int
     setting: Setting
@@ -63,11 +63,11 @@ class ClipFeatures:
     flicker_levels: float
 
 
-Job = tuple[int, Setting]  # a picture's number, and how it shall move
+Job = tuple[int, Setting]  # a picture's number, and how it should move
 
 
 def held_out_picture(number: int, config: ModelConfig) -> Pictures:
-    """A picture (H, W, 3) in [0, 1]: first the held-out photographs, whole, then the starts of held-out scenes."""
+    """A picture (H, W, 3) in [0, 1]: first the held-out photographs, whole, then first frames of held-out scenes."""
     if number < len(HELD_OUT):
         picture = load_photograph(HELD_OUT[number])
     else:
@@ -88,7 +88,7 @@ def evaluate_scenes(
     num_pictures: int,
     track: Callable[[Sequence[Job]], Iterable[Job]] = iter,
 ) -> Report:
-    """Scores of generated clips, of true ones, and of the first frame that the autoencoder allows.
+    """Scores of generated clips, of true ones, and of the best first frame that the autoencoder allows.
 
     track: wraps the list of clips to make, to show how many are done.
     """
@@ -127,9 +127,9 @@ def clip_features(number: int, setting: Setting, picture: Pictures, frames: Pict
 
 
 def clip_scores(clips: Sequence[ClipFeatures]) -> dict[str, float]:
-    """Means over all clips, mean flow at each setting, and how flow follows either setting.
+    """Means over all clips, the mean flow at each setting, and how well flow follows each of the two settings.
 
-    The correlations are of the flow's mean over all pictures, and, `_each`, of each picture's own flow, their mean.
+    The correlations are of the flow averaged over all pictures; those named `_each`, the mean of each picture's own.
     """
     scores = {
         "first_frame_psnr_db": float(np.mean([clip.first_frame_psnr_db for clip in clips])),

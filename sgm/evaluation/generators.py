@@ -18,14 +18,14 @@ from ..stages import Stages
 
 
 class Generate(Protocol):
-    """Whatever makes clips: a model, or the truth in its stead."""
+    """Anything that makes clips: a model, or the ground truth in its place."""
 
     def __call__(self, picture: Pictures, **sampling: Any) -> Pictures:
         """A clip (T, H, W, 3) of a picture (H, W, 3), both in [0, 1], given fields of `SamplingParameters`."""
 
 
 def generate(pipeline: Pipeline, picture: Pictures, **sampling: Any) -> Pictures:
-    """The clip that the model makes: see `Generate`. The picture must be of a size that the model makes."""
+    """The model's clip: see `Generate`. The picture must have a size that the model supports."""
     settings = SamplingParameters(**sampling).resolved_for(pipeline.config)
     frames = pipeline.generator.generate(_to_tensor(picture[None]), settings, Stages(str(pipeline.device)))
     return _to_array(frames)
@@ -40,7 +40,7 @@ def with_guidance(pipeline: Pipeline, guidance: GuidanceConfig) -> Pipeline:
 
 @torch.inference_mode()
 def reconstruct(pipeline: Pipeline, frames: Pictures) -> Pictures:
-    """A clip (T, H, W, 3) in [0, 1] after the model's autoencoder: no better clip can come out of the model."""
+    """A clip (T, H, W, 3) in [0, 1] after the model's autoencoder: the best that the model could make."""
     model = pipeline.generator.model
     latents = model.conditioner.vae.encode(_to_tensor(frames).to(pipeline.device)) * model.config.vae.scale_factor
     chunks = latents.split(SamplingParameters().decoding_t)

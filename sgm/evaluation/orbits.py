@@ -1,7 +1,7 @@
-"""Orbits around held-out objects against the renderer's own pictures of them.
+"""Orbits around held-out objects, compared with the renderer's own pictures of them.
 
 The input is the last view of a regular orbit at one elevation; the truth is what the renderer shows at the orbit's
-angles. The last view of a generated orbit is the input itself, so scores are given without it too.
+angles. The last view of a generated orbit is the input itself, so scores are also given without it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HeldOutOrbit:
 
 @dataclass(frozen=True, eq=False)
 class ViewFeatures:
-    """Of an orbit's T views: squared errors (T, T) to every true view, and SSIM (T,) to their own true view."""
+    """For an orbit's T views: squared errors (T, T) to every true view, and SSIM (T,) to their own true view."""
 
     errors: NDArray[np.float64]
     similarities: NDArray[np.float64]
@@ -69,7 +69,7 @@ def evaluate_orbits(
     num_objects: int,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Report:
-    """Scores of generated orbits, of two baselines that know no orbit, and of the best that the autoencoder allows.
+    """Scores of generated orbits, of two baselines that ignore the orbit, and of the best that the autoencoder allows.
 
     track: wraps the numbers of the objects, to show how many are done.
     """
@@ -109,7 +109,7 @@ def generated_views(generate: Generate, given: HeldOutOrbit) -> Pictures:
 
 
 def mean_training_view(num_objects: int, size: int) -> Pictures:
-    """The mean (size, size, 3) of a view of each of so many training objects, from random sides."""
+    """The mean (size, size, 3) of one view, from a random side, of each of `num_objects` training objects."""
     rng = np.random.Generator(np.random.PCG64(0))
     total = np.zeros((size, size, 3))
     for seed in range(num_objects):
@@ -119,20 +119,20 @@ def mean_training_view(num_objects: int, size: int) -> Pictures:
 
 
 def view_features(views: Pictures, truth: Pictures) -> ViewFeatures:
-    """What the scores need to know of an orbit's views (T, H, W, 3) and the true ones."""
+    """What the scores need from an orbit's views (T, H, W, 3) and the true ones."""
     similarities = np.array([ssim(view, true) for view, true in zip(views, truth, strict=True)])
     return ViewFeatures(squared_errors(views, truth), similarities)
 
 
 def view_scores(orbits: Sequence[ViewFeatures]) -> dict[str, float]:
-    """Means over the orbits, of all views and of all but the last. An orbit's PSNR is that of all its pixels."""
+    """Means over the orbits, of all views and of all but the last. An orbit's PSNR is over all its pixels."""
     whole = [_statistics(orbit, slice(None)) for orbit in orbits]
     generated = [_statistics(orbit, slice(-1)) for orbit in orbits]
     return _means(whole) | {f"generated_{name}": mean for name, mean in _means(generated).items()}
 
 
 def describe(given: HeldOutOrbit, features: ViewFeatures) -> dict[str, Any]:
-    """One object's line in the JSON file: what was asked for, and the statistics of the generated views."""
+    """One object's entry in the JSON file: what was requested, and the statistics of the generated views."""
     asked = {"object_seed": given.object_seed, "elevation_deg": given.orbit.elevations_deg[0]}
     return asked | {f"generated_{name}": value for name, value in _statistics(features, slice(-1)).items()}
 

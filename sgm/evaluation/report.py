@@ -1,4 +1,4 @@
-"""What a measurement found, as a table to read and as JSON to keep."""
+"""The results of a measurement, as a table to read and as JSON to keep."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..metrics.tables import markdown_table
 
 @dataclass(frozen=True)
 class Report:
-    """Scores by source ("generated", a baseline, ...) and measure; a source may lack measures that it can't have.
+    """Scores by source ("generated", a baseline, ...) and measure; a source lacks the measures that don't apply to it.
 
-    labels: each measure's words and number format, in the table's order. details: the numbers of each input.
+    labels: each measure's description and number format, in the table's order. details: the numbers of each input.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""An animated picture of what a model makes of the first few held-out inputs, none of them chosen by their looks."""
+"""An animation of a model's clips from the first few held-out inputs, none of them hand-picked."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .camera_moves import Setting, generated_clip, held_out_picture
 from .generators import Generate
 from .orbits import generated_views, held_out_orbit
 
-TILE_SIZE = 128  # pixels that a frame is at least shown in
+TILE_SIZE = 128  # the least size in pixels that a frame is shown at
 GAP, CAPTION_HEIGHT = 8, 20
 FRAMES_PER_SECOND = 8
 MOTIONS = tuple(Setting(motion_bucket_id=bucket, fps_id=6) for bucket in (40, 127, 220))  # little, default, much
 FORMATS: dict[str, dict[str, Any]] = {".webp": {"quality": 85, "method": 6}, ".gif": {"optimize": True}}
 
-Strip = Sequence[Pictures]  # stills (H, W, 3) and clips (T, H, W, 3) that stand side by side
+Strip = Sequence[Pictures]  # stills (H, W, 3) and clips (T, H, W, 3) shown side by side
 
 
 def orbit_strips(generate: Generate, config: ModelConfig, numbers: Iterable[int]) -> tuple[list[str], list[Strip]]:
@@ -33,7 +33,7 @@ def orbit_strips(generate: Generate, config: ModelConfig, numbers: Iterable[int]
 
 
 def scene_strips(generate: Generate, config: ModelConfig, numbers: Iterable[int]) -> tuple[list[str], list[Strip]]:
-    """Captions and strips of held-out pictures: the input, and a clip of each strength."""
+    """Captions and strips of held-out pictures: the input, and a clip at each motion strength."""
     strips: list[Strip] = []
     for number in numbers:
         picture = held_out_picture(number, config)
@@ -42,7 +42,7 @@ def scene_strips(generate: Generate, config: ModelConfig, numbers: Iterable[int]
 
 
 def draw_animation(captions: Sequence[str], strips: Sequence[Strip], columns: int = 2) -> list[Image.Image]:
-    """The frames of a grid with so many strips in a row, under their captions; every clip has T frames."""
+    """The frames of a grid with `columns` strips per row, under their captions; all clips have T frames."""
     scale = max(1, -(-TILE_SIZE // strips[0][0].shape[1]))
     num_frames = max(len(tile) for tile in strips[0] if tile.ndim == 4)
     tiles = [[np.broadcast_to(tile, (num_frames, *tile.shape[-3:])) for tile in strip] for strip in strips]
@@ -69,7 +69,7 @@ def draw_animation(captions: Sequence[str], strips: Sequence[Strip], columns: in
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path) -> None:
-    """Save as an animation that loops, by the path's suffix: one of `FORMATS`."""
+    """Save as a looping animation, in the format of the path's suffix, one of `FORMATS`."""
     options = FORMATS[path.suffix.lower()]
     duration_ms = round(1000 / FRAMES_PER_SECOND)
     write_whole(

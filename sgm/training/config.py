@@ -16,17 +16,17 @@ class TrainingConfig:
     """One run: which part of which version is trained, on what, for how long.
 
     part: `decoder` (the image decoder, for an encoder that is set in closed form), `temporal_decoder` (the temporal
-        layers of the video decoder, on clips), `image_tower` (CLIP's, on pictures and how the camera moves from them
-        on), `unet` (on the latents of clips) or `unet_and_image_tower` (both on these).
+        layers of the video decoder, on clips), `image_tower` (CLIP's, on pictures and the camera motion that follows
+        from each), `unet` (on the latents of clips) or `unet_and_image_tower` (both, on the same).
     data: `stills`, `first_frames` (of scenes), `scenes` or `orbits`.
-    start_from: a checkpoint whose tensors of equal name and shape are the start; empty for none.
+    start_from: a checkpoint to initialize tensors of the same name and shape from; empty for none.
     size: side of the training pictures in pixels.
-    num_clips: how many different clips (or stills) there are.
-    speed: how many times as fast as their motion_bucket_id says the scenes move; larger motions are learned from more
-        than one is asked for.
-    latent_error: the largest standard deviation of what is added to the latents that a decoder learns from.
+    num_clips: the number of distinct clips (or stills).
+    speed: how many times faster than their motion_bucket_id says the scenes move; larger motions than those asked for
+        teach more.
+    latent_error: the largest standard deviation of the errors added to the latents that a decoder learns from.
     frames_per_clip: how many frames of a clip the UNet sees in a step; the other parts see all of them.
-    log_sigma_mean, log_sigma_std: of the noise levels that the UNet is trained at.
+    log_sigma_mean, log_sigma_std: of the log-normal noise levels that the UNet is trained at.
     sheet_every: steps between sample sheets and saved states.
     """
 
@@ -49,7 +49,7 @@ class TrainingConfig:
 
 
 def find_training_config(named: Path) -> Path:
-    """The file that is named, or the bundled run of that name. Raises UserError where there is neither."""
+    """The named file, or the bundled configuration of that name. Raises UserError if there is neither."""
     bundled = {path.stem: path for path in sorted(training_config_folder().glob("*.yaml"))}
     if named.is_file():
         return named

@@ -1,4 +1,4 @@
-"""Training of the decoder: of the image decoder on stills, then of the video decoder's temporal layers on clips."""
+"""Training of the decoder: first the image decoder on stills, then the video decoder's temporal layers on clips."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .initialization import zero
 class DecoderObjective:
     """Mean absolute error of the pictures that the fixed encoder's latents decode to.
 
-    With `part: temporal_decoder` only the temporal layers learn. A `latent_error` makes them steady what the UNet, from
-    whose latents they will decode, draws a little differently from frame to frame.
+    With `part: temporal_decoder` only the temporal layers learn. `latent_error` teaches them to steady what the UNet,
+    whose latents they will decode, draws slightly differently from frame to frame.
     """
 
     def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
@@ -30,7 +30,7 @@ class DecoderObjective:
     def __call__(self, step: int) -> Tensor:
         """The loss of a step, a scalar."""
         pictures = self.pictures(step)
-        # On a processor bfloat16 gains nothing here: these convolutions are few channels wide.
+        # On a CPU bfloat16 gains nothing here: these convolutions have few channels.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             reconstruction = self.reconstruct(pictures, step)
         return (reconstruction - pictures).abs().mean()
@@ -46,18 +46,18 @@ class DecoderObjective:
         return to_tensor(np.concatenate(clips)).to(self.device)
 
     def reconstruct(self, pictures: Tensor, step: int) -> Tensor:
-        """The pictures of the batch's clips through encoder and decoder, with the step's errors between them."""
+        """The batch's pictures after encoder and decoder, with the step's latent errors added in between."""
         first_stage = self.model.first_stage
         with torch.no_grad():
             latents = self.model.conditioner.vae.encode(pictures) * first_stage.scale_factor
             latents += self.latent_errors(latents.shape, step)
         # Nothing uses the latents' gradient, but torch 2.13's group normalisation in channels-last memory crashes on
-        # the CPU where its weight has a gradient and its input none, as in a temporal layer behind fixed spatial ones.
+        # the CPU if its weight has a gradient and its input doesn't, as in a temporal layer after frozen spatial ones.
         latents.requires_grad_(torch.is_grad_enabled())
         return first_stage.decode(latents, len(pictures) // self.config.batch_size)
 
     def latent_errors(self, shape: torch.Size, step: int) -> Tensor:
-        """Errors of the batch's latents (n, c, h, w): noise, and an offset of each channel of each frame.
+        """Errors to add to the batch's latents (n, c, h, w): noise, and an offset for each channel of each frame.
 
         Both have the same standard deviation; each clip draws its own, from 0 to `latent_error`.
         """
@@ -75,7 +75,7 @@ class DecoderObjective:
 
 
 def start_decoder(decoder: Decoder) -> None:
-    """Silences the residual branches, and the temporal ones of a video decoder: it starts from its image decoder."""
+    """Zero the residual branches and a video decoder's temporal ones, so that it starts as its image decoder."""
     for module in decoder.modules():
         if isinstance(module, ResBlock):
             zero(module.conv2)

@@ -29,7 +29,7 @@ LOG_COND_AUG_MEAN, LOG_COND_AUG_STD = -3.0, 0.5
 class DenoisingObjective:
     """The v-prediction loss in EDM form, with dropped conditions and augmentation noise.
 
-    The autoencoder is fixed, so each clip's latents are computed once and kept.
+    The autoencoder is frozen, so each clip's latents are computed once and cached.
     """
 
     def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
@@ -60,7 +60,7 @@ class DenoisingObjective:
         sigma = self._noise_levels(rng, config.batch_size).to(self.device).repeat_interleave(config.frames_per_clip)
         expanded = sigma[:, None, None, None]
         noisy = clean + expanded * torch.randn(clean.shape, generator=generator, device=self.device)
-        # On a processor too: the UNet's wider products take about a quarter less time in bfloat16.
+        # On a CPU too: the UNet's larger matrix products take about a quarter less time in bfloat16.
         with torch.autocast(self.device.type, torch.bfloat16):
             denoised = denoise(conditioned_network(self.model.unet, conditions), noisy, sigma)
         return denoising_loss(denoised, clean, sigma)
@@ -73,7 +73,7 @@ class DenoisingObjective:
         cond_aug: float,
         generator: torch.Generator,
     ) -> Conditioning:
-        """The conditions of one clip of `num_frames` frames."""
+        """The conditioning of one clip of `num_frames` frames."""
         image = to_tensor(picture[None]).to(self.device)
         noise = torch.randn(image.shape, generator=generator, device=self.device)
         values: Mapping[str, Tensor | float] = {
@@ -83,9 +83,9 @@ class DenoisingObjective:
 
     @torch.no_grad()
     def sheet(self) -> Tensor:
-        """True clips and samples in turn, a row each: (4, frames, 3, size, size) in [-1, 1].
+        """True clips alternating with samples, one per row: (4, frames, 3, size, size) in [-1, 1].
 
-        The clips are no step's, though of the training's own photographs and kinds of objects.
+        No step trains on these clips, though they show the same photographs and kinds of objects.
         """
         rows = []
         config = self.model.config
@@ -102,7 +102,7 @@ class DenoisingObjective:
         return torch.stack(rows)
 
     def _numbers(self, step: int) -> list[int]:
-        """The step's clips: every clip once in each pass, the first pass in order, the later ones shuffled."""
+        """The step's clips: each pass visits every clip once, the first in order, later ones shuffled."""
         config = self.config
         passes, positions = np.divmod(np.arange(config.batch_size) + (step - 1) * config.batch_size, config.num_clips)
         orders = {
@@ -131,7 +131,7 @@ class DenoisingObjective:
     def _noise_levels(self, rng: np.random.Generator, count: int) -> Tensor:
         """Log-normal noise levels (count,), one from each of `count` equally likely ranges.
 
-        A batch then has low and high ones alike, and its loss varies less from step to step.
+        So each batch has both low and high ones, and its loss varies less from step to step.
         """
         quantiles = torch.from_numpy((rng.permutation(count) + rng.uniform(size=count)) / count)
         return (self.config.log_sigma_mean + self.config.log_sigma_std * torch.special.ndtri(quantiles)).exp().float()
@@ -146,14 +146,14 @@ def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
     """The mean of lambda(sigma) (denoised - clean)^2, for latents (n, c, h, w) and noise levels (n,).
 
     EDM's weight lambda = (sigma^2 + 1) / sigma^2 makes it the plain squared error of the network's v (arXiv:2206.00364,
-    table 1, for sigma_data = 1), so that every noise level counts alike.
+    table 1, for sigma_data = 1), so that all noise levels count equally.
     """
     weight = (sigma**2 + 1) / sigma**2
     return (weight[:, None, None, None] * (denoised - clean) ** 2).mean()
 
 
 def start_unet(unet: VideoUNet) -> None:
-    """Zeroes the last layer of every residual branch, so that the untrained network passes its input on."""
+    """Zero the last layer of every residual branch, so that the untrained network passes its input through."""
     for module in unet.modules():
         if isinstance(module, TimestepResBlock):
             zero(module.out_layers[-1])

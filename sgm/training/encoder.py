@@ -1,11 +1,11 @@
 """The small models' encoder: the principal components of picture patches, set into the convolutions in closed form.
 
-The best linear code of the patch under each latent needs no gradient descent, and its latents are uncorrelated, as
-diffusion likes them. The decoder, which sees neighbouring latents too, learns to give back more than the components.
+The best linear code of the patch under each latent needs no gradient descent, and its latents are uncorrelated,
+which suits diffusion. The decoder, which also sees neighbouring latents, learns to restore more than the components.
 
-How the convolutional encoder computes a linear map exactly: residual branches are silent; each strided convolution
-gathers four neighbours; and before the last convolution, where a normalisation and a SiLU stand, every component is
-there twice, as x and -x, since SiLU(x) - SiLU(-x) = x, beside constants so large that the normalisation's deviation
+How the convolutional encoder computes a linear map exactly: residual branches are zero; each strided convolution
+gathers four neighbours; and before the last convolution, which follows a normalisation and a SiLU, every component is
+present twice, as x and -x, since SiLU(x) - SiLU(-x) = x, next to constants so large that the normalisation's deviation
 hardly depends on the picture.
 """
 
@@ -27,10 +27,10 @@ LOG_VARIANCE = -8.0
 
 
 def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
-    """Sets encoder and quant_conv to the principal components of `NUM_PICTURES` training stills of side `size`.
+    """Set encoder and quant_conv to the principal components of `NUM_PICTURES` training stills of side `size`.
 
-    Component k has the standard deviation lambda_k^(1/4), lambda_k being its variance in pixels: between the weight
-    that its share of the picture gives it and equal weight for all. The scale is such that their mean square is 1.
+    Component k has the standard deviation lambda_k^(1/4), lambda_k being its variance in pixels: a compromise
+    between weights by their share of the picture and equal weights. The scale makes their mean square 1.
     """
     encoder, quant_conv = vae.encoder, vae.quant_conv
     assert encoder is not None
@@ -89,7 +89,7 @@ def _patches(picture: NDArray[np.uint8]) -> Tensor:
 
 
 def _principal_components(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Variances (count,) and unit directions (count, d), by falling variance, of samples (n, d)."""
+    """Variances (count,) and unit directions (count, d), by decreasing variance, of samples (n, d)."""
     variances, directions = torch.linalg.eigh(torch.cov(samples.T))
     return variances.flip(0)[:count], directions.T.flip(0)[:count]
 
@@ -115,11 +115,11 @@ def _blocks(encoder: Encoder) -> list[ResBlock]:
 
 
 def _tap(conv: torch.nn.Conv2d, matrix: Tensor, y: int, x: int) -> None:
-    """Sets one tap of the kernel, for as many output and input channels as the matrix has rows and columns."""
+    """Set one tap of the kernel, for as many output and input channels as the matrix has rows and columns."""
     conv.weight.data[: matrix.shape[0], : matrix.shape[1], y, x] = matrix.to(conv.weight.dtype)
 
 
 def _gather(conv: torch.nn.Conv2d, matrix: Tensor) -> None:
-    """Sets a strided convolution to a matrix over the four pixels that it steps over, row by row, each channel-wise."""
+    """Set a strided convolution to a matrix over the four pixels it covers, row by row, with all channels of each."""
     for index, part in enumerate(matrix.chunk(4, dim=1)):
         _tap(conv, part, index // 2, index % 2)

@@ -1,8 +1,8 @@
-"""Training of CLIP's image tower to tell from a picture how the camera will move.
+"""Training of CLIP's image tower to predict, from a picture, how the camera will move.
 
-The released models' tower learned from captions what a picture shows before any video model was trained, and is fixed
-from then on. Of a scene, how the camera moves is what the UNet must know and can hardly find out by itself: the motion
-follows from the whole picture at once, and the denoising loss gives little reason to look for it.
+The released models' tower learned from captions what a picture shows, before any video model was trained, and stays
+frozen after that. In a scene, what the UNet must know and can hardly find out by itself is how the camera moves: the
+motion follows from the whole picture at once, and the denoising loss gives little incentive to look for it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..data.clips import to_tensor, training_clip
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
 
-# A sheet's clips move their picture by this share of its width from frame to frame.
+# In a sheet's clips the picture moves by this share of its width per frame.
 SHEET_DISPLACEMENT = 0.01
 
 
 class ImageTowerObjective:
-    """The mean squared error of the embedding's first four numbers as the camera's motion, of mean displacement 1.
+    """Mean squared error of the embedding's first four numbers against the camera's motion, of mean displacement 1.
 
-    Every picture is met as it is and mirrored.
+    Every picture is seen both as it is and mirrored.
     """
 
     def __init__(self, model: VideoModel, config: TrainingConfig, device: torch.device):
@@ -45,25 +45,25 @@ class ImageTowerObjective:
             mirrored = rng.uniform() < 0.5
             pictures.append(picture[:, ::-1] if mirrored else picture)
             motions.append(astuple(motion.mirrored() if mirrored else motion))
-        return (self.tell(np.stack(pictures)) - torch.tensor(motions, device=self.device)).square().mean()
+        return (self.predict(np.stack(pictures)) - torch.tensor(motions, device=self.device)).square().mean()
 
-    def tell(self, pictures: NDArray[np.uint8]) -> Tensor:
-        """The motions (n, 4), as `Motion` orders them, that the tower expects of pictures (n, size, size, 3)."""
+    def predict(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """The motions (n, 4), in the order of `Motion`, that the tower predicts from pictures (n, size, size, 3)."""
         embedding: Tensor = self.model.conditioner.clip(to_tensor(pictures).to(self.device))
         return embedding[:, :4]
 
     @torch.no_grad()
     def sheet(self) -> Tensor:
-        """Pictures that move as they should, and as the tower expects, in turn: (4, frames, 3, size, size).
+        """Pictures moving as they should, alternating with the tower's predictions: (4, frames, 3, size, size).
 
-        No step sees these pictures. The values are in [-1, 1].
+        No step trains on these pictures. The values are in [-1, 1].
         """
         rows = []
         for number in range(2):
             picture, motion = self._render(2**31 + number)
-            told = Motion(*self.tell(picture[None])[0].tolist())
+            predicted = Motion(*self.predict(picture[None])[0].tolist())
             layer = Layer((to_tensor(picture[None])[0] + 1) / 2, 0.5, 0.5)
-            for seen in (motion, told):
+            for seen in (motion, predicted):
                 seen = seen.scaled(SHEET_DISPLACEMENT)
                 rows.append(layer.frames(seen, SHEET_DISPLACEMENT, self.model.config.num_frames, self.config.size))
         return torch.stack(rows) * 2 - 1

@@ -1,4 +1,4 @@
-"""What a run starts from: another checkpoint's weights, or silent branches."""
+"""What a run starts from: another checkpoint's weights, or zeroed branches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from ..models.video_model import VideoModel
 
 
 def take_weights(model: VideoModel, path: Path) -> None:
-    """Copies every tensor of a checkpoint whose key and shape the model has; the rest keep what they have.
+    """Copy every tensor of a checkpoint whose key and shape match the model's; the others keep their values.
 
     The checkpoint may be another version's, with the conditioning VAE under another number and no temporal layers in
-    its decoder. All else of the autoencoder must be there: UserError names what is missing.
+    its decoder. The rest of the autoencoder must be there: UserError names what is missing.
     """
     if not path.is_file():
-        raise UserError(f"no weights {path} to start from; run the training before this one (see configs/training)")
+        raise UserError(
+            f"there are no weights {path} to start from: run the previous training first, see configs/training"
+        )
     own = model.config.checkpoint.conditioning_vae
     tensors = {re.sub(r"^conditioner\.embedders\.\d+\.encoder(?=\.)", own, k): t for k, t in load_file(path).items()}
     state = model.state_dict()
@@ -29,11 +31,11 @@ def take_weights(model: VideoModel, path: Path) -> None:
         if key in tensors and tensors[key].shape == state[name].shape:
             state[name].copy_(tensors[key])
         elif name.startswith(("conditioner.vae.", "first_stage.")) and not is_temporal(name):
-            raise UserError(f"{path} can't be started from: it has no {key} of shape {tuple(state[name].shape)}")
+            raise UserError(f"can't start from {path}: it has no {key} of shape {tuple(state[name].shape)}")
 
 
 @torch.no_grad()
 def zero(layer: nn.Module) -> None:
-    """Sets all of a layer's parameters to 0, as a residual branch's last layer starts."""
+    """Set all of a layer's parameters to 0, the start of a residual branch's last layer."""
     for parameter in layer.parameters():
         parameter.zero_()

@@ -1,4 +1,4 @@
-"""The training loop: Adam, a moving average of the weights, and a state to go on from as if never stopped."""
+"""The training loop: Adam, a moving average of the weights, and a state to resume from exactly."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_GRADIENT_NORM = 1.0
 
 
 class Objective(Protocol):
-    """What a model is trained for. It says which of the model's parameters require gradients."""
+    """What a model is trained for. It decides which of the model's parameters require gradients."""
 
     def __call__(self, step: int) -> Tensor:
-        """The loss of a step from 1 on, a scalar; a function of the weights and of the step's number alone."""
+        """The loss of a step, a scalar: a function only of the weights and of the step's number, counted from 1."""
 
     def sheet(self) -> Tensor:
-        """Rows of pictures (rows, n, 3, size, size) in [-1, 1] that show how far the model is."""
+        """Rows of pictures (rows, n, 3, size, size) in [-1, 1] that show the model's progress."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.parameters.values(), betas=ADAM_BETAS, lr=0.0)
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, constant, then falling to zero over the last `COOLDOWN_SHARE` (arXiv:2405.18392)."""
+        """Linear warm-up, then constant, falling to zero over the last `COOLDOWN_SHARE` (arXiv:2405.18392)."""
         to_go = 1 - (step - 1) / self.config.steps
         return self.config.learning_rate * min(step / WARMUP_STEPS, 1.0, to_go / COOLDOWN_SHARE)
 
     def run(self, loss: Callable[[int], Tensor]) -> Iterator[Step]:
-        """Steps from where the trainer stands to the configured number."""
+        """Take the remaining steps, up to the configured number."""
         while self.step < self.config.steps:
             self.step += 1
             for group in self.optimizer.param_groups:
@@ -76,7 +76,7 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the model has the averaged weights."""
+        """Inside the context the model has the averaged weights."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.data, self.average[name] = self.average[name], parameter.data
@@ -87,7 +87,7 @@ class Trainer:
                 parameter.data, self.average[name] = self.average[name], parameter.data
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, their average and the optimizer's moments: all that the next step depends on, but for its number."""
+        """Weights, their average and the optimizer's moments: all that the next step depends on except its number."""
         tensors = {}
         for name, parameter in self.parameters.items():
             moments = self.optimizer.state[parameter]
@@ -98,7 +98,7 @@ class Trainer:
         return tensors
 
     def resume(self, step: int, state: Mapping[str, Tensor]) -> None:
-        """Goes on after a step from its `state`."""
+        """Continue after a step from its `state`."""
         self.step = step
         with torch.no_grad():
             for name, parameter in self.parameters.items():

@@ -1,4 +1,4 @@
-"""What a run shows of itself: a plot of the loss, and sheets of pictures."""
+"""What a run reports: a plot of the loss, and sheets of sample pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMOOTHING_STEPS = 100
 
 
 def save_loss_plot(losses: Sequence[float], path: Path) -> None:
-    """Draws every step's loss and its running mean, on logarithmic axes."""
+    """Draw every step's loss and its running mean, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -32,7 +32,7 @@ def save_loss_plot(losses: Sequence[float], path: Path) -> None:
 
 
 def save_sheet(rows: Tensor, path: Path) -> None:
-    """Saves pictures (rows, columns, 3, H, W) in [-1, 1] as one sheet."""
+    """Save pictures (rows, columns, 3, H, W) in [-1, 1] as one sheet."""
     pixels = ((rows.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
     sheet = pixels.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
     Image.fromarray(sheet.numpy()).save(path)

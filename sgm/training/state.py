@@ -1,7 +1,7 @@
-"""Where a run stands, on disk: files of at most `PART_BYTES`, so that they pass through whatever takes only small ones.
+"""A run's state on disk, in files of at most `PART_BYTES`, for places that take only small ones.
 
-The parts of one step are named `state-STEP-KofN.safetensors`. Those of an earlier step are removed only when all of a
-later step are there, so a run that is killed while it saves goes on from the earlier one.
+The parts of one step are named `state-STEP-KofN.safetensors`. Those of an earlier step are removed only once all of a
+later step's are there, so a run killed while saving resumes from the earlier one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PART_BYTES = 15 * 2**20
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], run: Mapping[str, Any]) -> None:
-    """Writes the tensors of a step, and what `run` they belong to, in place of any earlier step's."""
+    """Write the tensors of a step, with the `run` they belong to, in place of any earlier step's."""
     parts = _parts(tensors)
     kept = set()
     for number, part in enumerate(parts, 1):
@@ -36,9 +36,9 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], run: Mapp
 
 
 def load_state(folder: Path, run: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]] | None:
-    """The latest step whose parts are all there, with its tensors; None where there is none.
+    """The latest step whose parts are all there, with its tensors; None if there is none.
 
-    Raises UserError, which names what differs, for the state of another run than `run`.
+    Raises UserError, naming what differs, if the state is that of another run.
     """
     complete = {}
     for first in folder.glob("state-*-1of*.safetensors"):
@@ -55,14 +55,14 @@ def load_state(folder: Path, run: Mapping[str, Any]) -> tuple[int, dict[str, Ten
     if saved != run:
         differing = ", ".join(sorted(key for key in saved.keys() | run.keys() if saved.get(key) != run.get(key)))
         raise UserError(
-            f"{folder} holds the state of another run, which differs in {differing}; give an --output_folder of its"
-            " own to this one, or remove the state-* files to start anew"
+            f"{folder} holds the state of another run, which differs in {differing}; give this one its own"
+            " --output_folder, or remove the state-* files to start over"
         )
     return step, {name: tensor for path in complete[step] for name, tensor in load_file(path).items()}
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors in their order, as many in each part as it holds."""
+    """The tensors in order, each part filled before the next one."""
     parts: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():

@@ -39,5 +39,5 @@ def test_weights_without_the_autoencoder(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.safetensors to start from; run the training before this one"):
+    with pytest.raises(UserError, match=r"none\.safetensors to start from: run the previous training first"):
         take_weights(VideoModel(load_config("sv3d_tiny")), tmp_path / "none.safetensors")

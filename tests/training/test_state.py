@@ -54,5 +54,5 @@ def test_a_cut_off_saving_leaves_the_earlier_state(tmp_path: Path, monkeypatch: 
 def test_there_may_be_none_or_one_of_another_run(tmp_path: Path) -> None:
     assert load_state(tmp_path, RUN) is None
     save_state(tmp_path, 20, {"x": torch.zeros(1)}, RUN)
-    with pytest.raises(UserError, match=r"differs in seed, size; give an --output_folder"):
+    with pytest.raises(UserError, match=r"differs in seed, size; give this one its own --output_folder"):
         load_state(tmp_path, {"seed": 2, "learning_rate": 0.1, "size": 3})
