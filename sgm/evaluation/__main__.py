@@ -1,4 +1,4 @@
-"""`python -m sgm.evaluation VERSION`: measures a bundled model on held-out data, or draws what it makes."""
+"""`python -m sgm.evaluation VERSION`: measures a bundled model on held-out data, or draws its clips."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NUM_SHOWN = 6
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What the command line asks for. Raises UserError for a value that isn't allowed."""
+    """An evaluation as requested on the command line. Raises UserError for a value that isn't allowed."""
 
     version: str = parameter("", NAME, "Which model to measure.", choices=BUNDLED, default_text="none")
     checkpoint: Path | None = parameter(
@@ -49,13 +49,13 @@ class EvaluationRequest:
     picture: Path | None = parameter(
         None,
         PATH,
-        "Draw what becomes of the first held-out inputs, as a moving .webp or .gif, and measure nothing.",
+        "Draw the clips of the first held-out inputs as an animated .webp or .gif, and measure nothing.",
         default_text="none",
     )
     losses: bool = parameter(
         False,
         TRUTH,
-        "Measure instead what each preset and each way to be quicker or smaller loses.",
+        "Measure instead what each preset and each way to save time or memory loses.",
         default_text="no",
     )
     num_objects: int = parameter(128, WHOLE, "How many held-out objects sv3d_tiny orbits.", low=1, high=10**6)
@@ -82,7 +82,7 @@ class EvaluationRequest:
                 if getattr(self, name) != default:
                     raise UserError(f"losses sets these itself: omit {name}")
         if self.picture is not None and self.picture.suffix.lower() not in PICTURE_SUFFIXES:
-            raise UserError(f"picture can't be {str(self.picture)!r}: give a name that ends in .webp or .gif")
+            raise UserError(f"picture can't be {str(self.picture)!r}: give a name ending in .webp or .gif")
 
 
 COMMAND = Command[EvaluationRequest](
@@ -107,7 +107,7 @@ def evaluate(request: EvaluationRequest) -> None:
         checkpoint=checkpoint,
         device=request.device,
         precision=request.precision,
-        memory="high",  # the autoencoder is called by itself, too
+        memory="high",  # the autoencoder is also called on its own
         progress=Progress(quiet=True),
     )
     if request.picture is not None:
@@ -173,12 +173,11 @@ def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
         return partial(generate, used, **way.sampling)
 
     count = request.num_objects if pipeline.config.input == "object" else request.num_pictures
-    track = partial(Progress().track, "ways", unit="way")
-    return pipeline, measure_losses(generate_in, pipeline.config, count, track)
+    return pipeline, measure_losses(generate_in, pipeline.config, count, partial(Progress().track, unit="clip"))
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    """Run the command with the arguments `words`; returns the exit code (see `command_line.run`)."""
     return run(COMMAND, evaluate, words)
 
 

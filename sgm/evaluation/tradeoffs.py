@@ -1,4 +1,4 @@
-"""What each way to be quicker or smaller loses: its clips beside the exact ones, and the evaluation's own scores.
+"""What each way to save time or memory loses: its clips compared with the exact ones, and the evaluation's own scores.
 
 All ways make clips from the same held-out inputs and the same noise.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from ..config import GuidanceConfig, ModelConfig
 from ..metrics.likeness import Pictures, psnr, ssim
 from ..metrics.tables import markdown_table
 from . import camera_moves, orbits
+from .camera_moves import Job
 from .generators import Generate
+
+Track = Callable[[str, Sequence[Any]], Iterable[Any]]
 
 EXACT, GUIDED = "exact", "exact, guided"
 
@@ -24,8 +28,8 @@ EXACT, GUIDED = "exact", "exact, guided"
 class Way:
     """A way to make clips, and which way's clips it is compared with.
 
-    sampling: fields of `SamplingParameters`. fp8: as in sample.py. guided: the small models need no guidance; where it
-    is what the way is about, they are given their released relatives'.
+    sampling: fields of `SamplingParameters`. fp8: as in sample.py. guided: the small models need no guidance; where
+    it is what the way is about, they are given that of their released relatives.
     """
 
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -34,11 +38,11 @@ class Way:
 
     @property
     def exact(self) -> str:
-        """The way that it departs from."""
+        """The exact way that it is compared with."""
         return GUIDED if self.guided else EXACT
 
 
-WAYS = {  # what others depart from comes before them
+WAYS = {  # those that others are compared with come first
     EXACT: Way(),
     "preset balanced": Way({"preset": "balanced"}),
     "preset fast": Way({"preset": "fast"}),
@@ -52,7 +56,7 @@ WAYS = {  # what others depart from comes before them
     GUIDED: Way(guided=True),
     "guidance_interval [0.1,100]": Way({"guidance_interval": (0.1, 100)}, guided=True),
 }
-COLUMNS = {  # by what the version takes in: the scores that say the most, with words and number format
+COLUMNS = {  # by the version's input: the most telling scores, each with a description and number format
     "object": {
         "psnr_db": ("PSNR to the truth, dB", ".2f"),
         "ssim": ("SSIM to the truth", ".3f"),
@@ -68,7 +72,7 @@ COLUMNS = {  # by what the version takes in: the scores that say the most, with 
 
 @dataclass(frozen=True)
 class Losses:
-    """By way: likeness to the exact clips, and the evaluation's scores."""
+    """For each way: likeness to the exact clips, and the evaluation's scores."""
 
     title: str
     input: str
@@ -89,7 +93,7 @@ class Losses:
 
 
 def released_guidance(config: ModelConfig) -> GuidanceConfig:
-    """The guidance of svd and sv3d_u, whichever of them has the version's shape of it."""
+    """The guidance of svd or sv3d_u, whichever has the version's shape of guidance."""
     return replace(config.guidance, min_scale=1.0, max_scale=2.5)
 
 
@@ -97,38 +101,43 @@ def measure_losses(
     generate: Callable[[Way], Generate],
     config: ModelConfig,
     count: int,
-    track: Callable[[Sequence[str]], Iterable[str]] = iter,
+    track: Track = lambda name, clips: clips,
 ) -> Losses:
-    """What every way loses on so many held-out objects or pictures.
+    """What each way loses on `count` held-out objects or pictures.
 
-    generate: gives the function that makes clips in a way. track: wraps the names of the ways, to show how many are
-    done.
+    generate: returns the function that makes clips in a given way. track: wraps the list of clips to make in each way,
+    to show how many are done.
     """
     made: dict[str, list[Pictures]] = {}
     scores = {}
-    for name in track(list(WAYS)):
-        way = WAYS[name]
-        clips, of_way = (_orbits if config.input == "object" else _scenes)(generate(way), config, count)
+    measure = _orbits if config.input == "object" else _scenes
+    for number, (name, way) in enumerate(WAYS.items(), 1):
+        clips, of_way = measure(generate(way), config, count, partial(track, f"{name} ({number} of {len(WAYS)})"))
         if way.exact == name:
             made[name] = clips
         scores[name] = _likeness(clips, made[way.exact]) | of_way
     return Losses(f"{config.version}: what is lost, on {count} held-out {config.input}s", config.input, scores)
 
 
-def _orbits(generate: Generate, config: ModelConfig, count: int) -> tuple[list[Pictures], dict[str, float]]:
-    given = [orbits.held_out_orbit(number, config) for number in range(count)]
-    clips = [orbits.generated_views(generate, one) for one in given]
-    features = [orbits.view_features(clip, one.views) for clip, one in zip(clips, given, strict=True)]
+def _orbits(
+    generate: Generate, config: ModelConfig, count: int, track: Callable[[Sequence[int]], Iterable[int]]
+) -> tuple[list[Pictures], dict[str, float]]:
+    clips, features = [], []
+    for number in track(range(count)):
+        given = orbits.held_out_orbit(number, config)
+        clips.append(orbits.generated_views(generate, given))
+        features.append(orbits.view_features(clips[-1], given.views))
     return clips, orbits.view_scores(features)
 
 
-def _scenes(generate: Generate, config: ModelConfig, count: int) -> tuple[list[Pictures], dict[str, float]]:
+def _scenes(
+    generate: Generate, config: ModelConfig, count: int, track: Callable[[Sequence[Job]], Iterable[Job]]
+) -> tuple[list[Pictures], dict[str, float]]:
+    pictures = [camera_moves.held_out_picture(number, config) for number in range(count)]
     clips, features = [], []
-    for number in range(count):
-        picture = camera_moves.held_out_picture(number, config)
-        for setting in camera_moves.SETTINGS:
-            clips.append(camera_moves.generated_clip(generate, number, picture, setting))
-            features.append(camera_moves.clip_features(number, setting, picture, clips[-1]))
+    for number, setting in track([(number, setting) for number in range(count) for setting in camera_moves.SETTINGS]):
+        clips.append(camera_moves.generated_clip(generate, number, pictures[number], setting))
+        features.append(camera_moves.clip_features(number, setting, pictures[number], clips[-1]))
     return clips, camera_moves.clip_scores(features)
 
 

@@ -1,4 +1,4 @@
-"""`python -m sgm.training CONFIG`: trains one part of a small model, and goes on where a stopped run left off."""
+"""`python -m sgm.training CONFIG`: trains one part of a small model, resuming a stopped run where it left off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from ..config import load_config
 from ..models.clip import CLIPImageTower
@@ -30,7 +29,7 @@ from .encoder import fit_encoder
 from .image_tower import ImageTowerObjective
 from .initialization import take_weights
 from .loop import Objective, Trainer
-from .report import save_loss_plot, save_sheet
+from .report import SMOOTHING_STEPS, save_loss_plot, save_sheet
 from .state import load_state, save_state
 
 OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objective]] = {
@@ -44,7 +43,7 @@ OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objec
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What the command line asks for. Raises UserError for a value that isn't allowed."""
+    """A training as requested on the command line. Raises UserError for a value that isn't allowed."""
 
     config_file: Path = parameter(
         Path(),
@@ -55,7 +54,7 @@ class TrainingRequest:
     output_folder: Path = parameter(
         None,
         PATH,
-        "Where states, weights, the loss plot and the sheets go. A state there is gone on from.",
+        "Where states, weights, the loss plot and the sample sheets go. Training resumes from a state already there.",
         default_text="outputs/training/CONFIG_FILE's name",
     )
     device: str | None = device_parameter()
@@ -71,9 +70,9 @@ class TrainingRequest:
 
 
 def build_model(config: TrainingConfig) -> VideoModel:
-    """The version's model in float32, with the start's weights where the run has a start, else random by the seed.
+    """The version's model in float32, with the weights of `start_from` if the run has one, else random by the seed.
 
-    An image tower is always trained from random weights: one that has been trained for something else learns no more.
+    An image tower always starts from random weights: one already trained for something else stops learning.
     """
     torch.manual_seed(config.seed)
     model = VideoModel(load_config(config.version))
@@ -90,7 +89,7 @@ def build_model(config: TrainingConfig) -> VideoModel:
 
 
 def run_identity(config: TrainingConfig) -> dict[str, Any]:
-    """What two runs must share for one to go on from the other's state: all but where they end and what they show."""
+    """What two runs must share for one to resume from the other's state: all but where they end and when they save."""
     identity = {name: value for name, value in asdict(config).items() if name not in ("steps", "sheet_every")}
     if config.start_from:
         identity["start_sha256"] = file_sha256(Path(config.start_from))
@@ -98,7 +97,7 @@ def run_identity(config: TrainingConfig) -> dict[str, Any]:
 
 
 def train(request: TrainingRequest) -> None:
-    """Train what the request asks for, from the state in its output folder where there is one."""
+    """Run the requested training, resuming from the state in its output folder if there is one."""
     config = load_training_config(request.config_file)
     if request.steps is not None:
         config = replace(config, steps=request.steps)
@@ -116,10 +115,11 @@ def train(request: TrainingRequest) -> None:
         losses = json.loads((folder / "losses.json").read_text())[: trainer.step]
 
     saved = trainer.step
+    progress = Progress()
 
     def save() -> None:
         nonlocal saved
-        # The losses first: a run that is stopped between the two goes on from the earlier state and drops the surplus.
+        # Losses first: a run stopped between the two writes resumes from the earlier state and drops the surplus.
         write_whole(folder / "losses.json", lambda aside: aside.write_text(json.dumps(losses)))
         save_state(folder, trainer.step, trainer.state(), identity)
         saved = trainer.step
@@ -127,30 +127,32 @@ def train(request: TrainingRequest) -> None:
         with trainer.averaged():
             save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")
             save_weights(model, folder / "weights.safetensors")
+        recent = losses[-SMOOTHING_STEPS:]
+        progress.say(f"step {saved} of {config.steps} is saved; mean loss {sum(recent) / len(recent):.4f}")
 
+    name = f"training from step {trainer.step}" if trainer.step else "training"
     try:
-        with tqdm(total=config.steps, initial=trainer.step, unit="step", disable=None) as bar:
+        with progress.stage(name, max(config.steps - trainer.step, 0), unit="step") as advance:
             for step in trainer.run(objective):
                 losses.append(step.loss)
-                bar.update()
-                bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
-                if step.number % config.sheet_every == 0:
+                advance(1)
+                if step.number % config.sheet_every == 0 and step.number < config.steps:
                     save()
         save()
     except KeyboardInterrupt:
-        Progress().say(what_is_saved(folder, saved))
+        progress.say(what_is_saved(folder, saved))
         raise
 
 
 def what_is_saved(folder: Path, step: int) -> str:
-    """What a run that is stopped leaves behind, `step` being the last that was saved, or 0."""
+    """What a stopped run leaves behind; `step` is the last one saved, or 0."""
     if step == 0:
-        return "nothing is saved yet: the same command starts anew"
-    return f"step {step} is saved in {folder}: the same command goes on from there"
+        return "nothing has been saved yet: the same command starts over"
+    return f"step {step} is saved in {folder}: the same command resumes from there"
 
 
 def save_weights(model: VideoModel, path: Path) -> None:
-    """Writes the model as a single-file checkpoint under the released names, in float16."""
+    """Write the model as a single-file checkpoint in float16, with the released tensor names."""
     state = model.state_dict()
     tensors = {key: state[name].to("cpu", torch.float16).contiguous() for name, key in model.checkpoint_keys()}
     write_whole(path, lambda aside: save_file(tensors, aside))
@@ -166,7 +168,7 @@ COMMAND = Command[TrainingRequest](
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    """Run the command with the arguments `words`; returns the exit code (see `command_line.run`)."""
     return run(COMMAND, train, words)
 
 

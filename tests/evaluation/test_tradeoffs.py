@@ -1,5 +1,6 @@
 """The table of losses, on clips that are lost to a known degree, and on the command line."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from sgm.config import load_config
 from sgm.evaluation.__main__ import main
 from sgm.evaluation.tradeoffs import EXACT, GUIDED, WAYS, Way, measure_losses
 from sgm.metrics.likeness import PSNR_OF_EQUAL_DB, Pictures
+from sgm.progress import Progress
 from tests.evaluation.test_main import random_checkpoint
 
 
@@ -44,6 +46,20 @@ def test_each_way_is_compared_with_the_exact_one_of_its_kind() -> None:
     rows = losses.table().splitlines()
     assert len(rows) == 2 + len(WAYS)
     assert all(name in row for name, row in zip(WAYS, rows[2:], strict=True))
+
+
+def test_without_a_terminal_each_way_says_once_a_minute_how_far_it_is() -> None:
+    now, stream = 0.0, io.StringIO()
+
+    def take_40_seconds(picture: Pictures, **sampling: Any) -> Pictures:
+        nonlocal now
+        now += 40
+        return np.zeros((21, *picture.shape), np.float32)
+
+    progress = Progress(stream, clock=lambda: now)
+    measure_losses(lambda way: take_40_seconds, load_config("sv3d_tiny"), 3, progress.track)
+    ways = enumerate(WAYS, 1)
+    assert stream.getvalue().splitlines() == [f"{name} ({n} of {len(WAYS)}): 2 of 3, 00:40 left" for n, name in ways]
 
 
 def test_the_command_measures_every_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

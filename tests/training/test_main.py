@@ -1,7 +1,10 @@
-"""The command as a whole: what it leaves behind, how it goes on, and the mistakes that it tells before any work."""
+"""The command as a whole: what it leaves behind, how it resumes, and the mistakes it reports before any work."""
 
 import dataclasses
 import json
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 
 from sgm.checkpoint.loading import load_model
 from sgm.config import load_config
+from sgm.progress import Progress
 from sgm.training import __main__ as training
 from sgm.training.__main__ import COMMAND, TrainingRequest, main
 from sgm.training.config import load_training_config
@@ -18,29 +22,67 @@ from sgm.training.state import save_state
 CONFIG = str(Path(__file__).parents[2] / "configs" / "training" / "svd_tiny.yaml")
 
 
-@pytest.mark.parametrize(("stopped_at", "told"), [(4, "step 3 is saved in"), (2, "nothing is saved yet")])
-def test_ctrl_c_says_what_is_saved(
-    stopped_at: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Interrupted:
-        def __init__(self, model: torch.nn.Module, *_: object):
-            self.parameter = next(model.parameters())
+@pytest.fixture
+def train_one_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command on a model of one layer that is saved every third step; `before_step` is called with its number."""
 
-        def __call__(self, step: int) -> torch.Tensor:
-            if step == stopped_at:
-                raise KeyboardInterrupt
-            return self.parameter.square().mean()
+    def run(before_step: Callable[[int], None], *words: str) -> int:
+        class ShrinkWeights:
+            def __init__(self, model: torch.nn.Module, *_: object):
+                self.parameter = next(model.parameters())
 
-        def sheet(self) -> torch.Tensor:
-            return torch.zeros(1, 1, 3, 8, 8)
+            def __call__(self, step: int) -> torch.Tensor:
+                before_step(step)
+                return self.parameter.square().mean()
+
+            def sheet(self) -> torch.Tensor:
+                return torch.zeros(1, 1, 3, 8, 8)
+
+        monkeypatch.setitem(training.OBJECTIVES, "unet", ShrinkWeights)
+        return main([CONFIG, "--output_folder", str(tmp_path), "--device", "cpu", *words])
 
     config = dataclasses.replace(load_training_config(Path(CONFIG)), start_from="", sheet_every=3)
     monkeypatch.setattr(training, "load_training_config", lambda path: config)
     monkeypatch.setattr(training, "build_model", lambda config: torch.nn.Linear(2, 2, bias=False))
     monkeypatch.setattr(training, "save_weights", lambda model, path: None)
-    monkeypatch.setitem(training.OBJECTIVES, "unet", Interrupted)
-    assert main([CONFIG, "--output_folder", str(tmp_path), "--device", "cpu"]) == 130
+    return run
+
+
+@pytest.mark.parametrize(("stopped_at", "told"), [(4, "step 3 is saved in"), (2, "nothing has been saved yet")])
+def test_ctrl_c_says_what_is_saved(
+    stopped_at: int, told: str, train_one_layer: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(step: int) -> None:
+        if step == stopped_at:
+            raise KeyboardInterrupt
+
+    assert train_one_layer(interrupt) == 130
     assert told in capsys.readouterr().err
+
+
+def test_without_a_terminal_a_long_training_says_how_far_it_is(
+    train_one_layer: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps take 40 s each: a line a minute, and one for each saved state."""
+    now = 0.0
+
+    def take_40_seconds(step: int) -> None:
+        nonlocal now
+        now += 40
+
+    def printed() -> list[str]:
+        return [re.sub(r"loss [\d.]+", "loss X", line) for line in capsys.readouterr().err.splitlines()]
+
+    monkeypatch.setattr(training, "Progress", partial(Progress, clock=lambda: now))
+    assert train_one_layer(take_40_seconds, "--steps", "6") == 0
+    assert printed() == [
+        "training: 2 of 6, 02:40 left",
+        "step 3 of 6 is saved; mean loss X",
+        "training: 5 of 6, 00:40 left",
+        "step 6 of 6 is saved; mean loss X",
+    ]
+    assert train_one_layer(take_40_seconds, "--steps", "9") == 0
+    assert printed() == ["training from step 6: 2 of 3, 00:40 left", "step 9 of 9 is saved; mean loss X"]
 
 
 @pytest.mark.parametrize(
