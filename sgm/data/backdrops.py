@@ -1,6 +1,6 @@
-"""Random painted backdrops: landscapes, rooms and patterned walls, as functions of the place in the scene.
+"""Random painted backdrops: landscapes, rooms and patterned walls, as functions of position in the scene.
 
-Places are x to the right and y downwards, in frame widths from the middle of the scene. Colours are RGB in [0, 1].
+Positions are x to the right and y downwards, in frame widths from the centre of the scene. Colours are RGB in [0, 1].
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 
 
 def random_backdrop(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """A backdrop (h, w, 3) seen at the places x (w,) and y (h,)."""
+    """A backdrop (h, w, 3) seen at the positions x (w,) and y (h,)."""
     x, y = np.meshgrid(x, y)
     kind = rng.uniform()
     if kind < 0.5:
@@ -37,7 +37,7 @@ def _mix(first: Array, second: Array, share: Array) -> Array:
 
 
 def _noise(rng: np.random.Generator, x: Array, y: Array, cells: float, octaves: int = 3) -> Array:
-    """Smooth value noise in [0, 1], its coarsest octave with `cells` random values a frame width."""
+    """Smooth value noise in [0, 1], its coarsest octave with `cells` random values per frame width."""
     total = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
     for octave in range(octaves):
         lattice = rng.uniform(0, 1, (64, 64)).astype(np.float32)
@@ -61,7 +61,7 @@ def _edge(signed_distance: Array, x: Array) -> Array:
 
 
 def _landscape(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """A sky with clouds and a sun, up to three ridges, each nearer one stronger in colour, and a textured plain."""
+    """A sky with clouds and a sun, up to three ridges, nearer ones stronger in colour, and a textured plain."""
     horizon = rng.uniform(-0.1, 0.3)
     high, low = random_colour(rng, (0.3, 0.9)), random_colour(rng, (0.1, 0.5), least=0.7)
     picture = _mix(high, low, (y + 0.6) / (horizon + 0.6))
@@ -86,7 +86,7 @@ def _room(rng: np.random.Generator, x: Array, y: Array) -> Array:
 
 
 def _floor(rng: np.random.Generator, x: Array, below_horizon: Array) -> Array:
-    """A level plain seen in perspective: tiles, planks or grass that fade with the distance."""
+    """A level plain seen in perspective: tiles, planks or grass that fade with distance."""
     distance: Array = np.float32(0.3) / (np.maximum(below_horizon, 0) + np.float32(0.05))
     across: Array = x * distance
     kind, frequency = rng.uniform(), rng.uniform(8, 16)
@@ -101,7 +101,7 @@ def _floor(rng: np.random.Generator, x: Array, below_horizon: Array) -> Array:
 
 
 def _pattern(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Stripes, checks, dots or marble in two colours, turned by any angle, under a slow change of light."""
+    """Stripes, checks, dots or marble in two colours, at a random angle, in slowly varying light."""
     angle, frequency = rng.uniform(0, np.pi), rng.uniform(8, 35)
     across, along = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     kind = int(rng.integers(4))

@@ -2,10 +2,10 @@
 
 A clip is a stack of flat layers. The scene's unit of length is the frame's width, the frame is [-0.5, 0.5]^2 with y
 downwards, and time is counted in frames from the first one. In each frame every layer is sampled through its own
-similarity transform, which is what makes pan, zoom, roll and parallax.
+similarity transform, which produces pan, zoom, roll and parallax.
 
-How the camera moves follows from the first frame, as it largely does in real footage. Were it drawn at random, a small
-model, which can't tell the motion from noisy frames, would learn the average of all motions: a blur.
+The camera's motion follows from the first frame, as it largely does in real footage. If it were random, a small model,
+which can't infer the motion from noisy frames, would learn the average of all motions: a blur.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .photographs import load_photograph, random_photograph
 
 Array = NDArray[np.float32]
 
-# A motion bucket of 127 moves the picture by 0.016 of its width a second: 0.27 % a frame at 6 frames a second.
+# A motion bucket of 127 moves the picture by 0.016 of its width per second: 0.27 % per frame at 6 frames per second.
 WIDTHS_PER_SECOND_PER_BUCKET = 0.016 / 127
-# Mean distance of a unit square's points from its middle: how far a zoom or roll by 1 moves the picture.
+# Mean distance of a unit square's points from its centre: how far a zoom or roll by 1 moves the picture.
 MEAN_RADIUS = float((np.sqrt(2) + np.arcsinh(1)) / 6)
-# How much brighter the picture's middle seems to the camera than it is, so that it mostly goes nearer.
+# How much brighter the picture's middle appears to the camera than it is, so that it mostly moves in.
 PULL_OF_THE_MIDDLE = 0.05
 SUBJECTS_NEARNESS = 1.5
 
@@ -38,7 +38,7 @@ SUBJECTS_NEARNESS = 1.5
 class Motion:
     """A steady camera motion: each number is a change per frame.
 
-    pan_x, pan_y: of the camera's place, in frame widths; zoom: of the logarithm of the magnification; roll: of the
+    pan_x, pan_y: of the camera's position, in frame widths; zoom: of the logarithm of the magnification; roll: of the
     camera's angle, in radians.
     """
 
@@ -48,11 +48,11 @@ class Motion:
     roll: float = 0.0
 
     def scaled(self, factor: float) -> Motion:
-        """The motion as a layer at another depth shows it."""
+        """The motion as seen on a layer at another depth."""
         return Motion(self.pan_x * factor, self.pan_y * factor, self.zoom * factor, self.roll * factor)
 
     def mirrored(self) -> Motion:
-        """The motion as a mirror beside the picture shows it."""
+        """The motion of the mirrored picture."""
         return Motion(-self.pan_x, self.pan_y, self.zoom, -self.roll)
 
     def mean_length(self) -> float:
@@ -63,7 +63,7 @@ class Motion:
         )
 
     def frame_to_scene(self, num_frames: int) -> Array:
-        """Matrices (num_frames, 2, 3) that take homogeneous places in each frame to places in the scene."""
+        """Matrices (num_frames, 2, 3) that map homogeneous positions in each frame to positions in the scene."""
         time = np.arange(num_frames)
         shrink, angle = np.exp(-self.zoom * time), self.roll * time
         cosine, sine = shrink * np.cos(angle), shrink * np.sin(angle)
@@ -75,8 +75,8 @@ class Motion:
 class Layer:
     """A flat picture (3 or 4, h, w), in [0, 1], RGBA premultiplied, and where it is in the scene.
 
-    In the first frame it covers `half_width`, `half_height` around `centre_x`, `centre_y`. The camera's motion shows
-    `nearness` times as fast on it. The layer itself moves sideways by `drift` times the picture's mean displacement.
+    In the first frame it extends `half_width` and `half_height` from `centre_x`, `centre_y`. On it the camera's motion
+    looks `nearness` times as fast. The layer itself moves sideways by `drift` times the picture's mean displacement.
     """
 
     picture: torch.Tensor
@@ -90,12 +90,12 @@ class Layer:
     def frames(self, motion: Motion, displacement: float, num_frames: int, size: int) -> torch.Tensor:
         """What the camera sees (num_frames, 3 or 4, size, size). RGBA layers are transparent outside their picture.
 
-        motion: the camera's, that moves the picture by `displacement` frame widths a frame, on average.
+        motion: the camera's, which moves the picture by `displacement` frame widths per frame, on average.
         """
         transform = motion.scaled(self.nearness).frame_to_scene(num_frames)
         transform[:, 0, 2] -= self.centre_x + self.drift * displacement * np.arange(num_frames)
         transform[:, 1, 2] -= self.centre_y
-        transform[:, :, :2] /= 2  # torch counts from -1 to 1 across the frame and across the picture
+        transform[:, :, :2] /= 2  # torch's coordinates go from -1 to 1 across the frame and across the picture
         transform /= np.array([[self.half_width], [self.half_height]], np.float32)
         channels = len(self.picture)
         grid = F.affine_grid(torch.from_numpy(transform), [num_frames, channels, size, size], align_corners=False)
@@ -109,12 +109,12 @@ def scene_clip(
 ) -> NDArray[np.uint8]:
     """A clip (num_frames, size, size, 3), RGB, whose first frame is the picture that it starts from.
 
-    The camera goes nearer or away, pans and rolls as `camera_motion` says. The picture moves, on average over its area,
-    by `WIDTHS_PER_SECOND_PER_BUCKET * motion_bucket_id` frame widths a second, so by a `fps_id`-th of that from frame
-    to frame. Subjects, up to two, are nearer, and so move faster, and walk towards the middle.
+    The camera moves in or out, pans and rolls as `camera_motion` says. The picture moves, on average over its area, by
+    `WIDTHS_PER_SECOND_PER_BUCKET * motion_bucket_id` frame widths per second, and by 1 / `fps_id` of that per frame. Up
+    to two subjects are nearer, so they move faster, and walk towards the middle.
 
-    seed: any integer from 0; a seed has nearly the same content at every strength. motion_bucket_id: 0 (static) to 255.
-    fps_id: frames a second. held_out: take what is never trained on.
+    seed: any integer from 0; a seed has nearly the same content at every motion strength. motion_bucket_id: 0 (static)
+    to 255. fps_id: frames per second. held_out: whether to use only content that is never trained on.
     """
     rng = np.random.Generator(np.random.PCG64([seed, int(held_out)]))
     displacement = WIDTHS_PER_SECOND_PER_BUCKET * motion_bucket_id / fps_id
@@ -128,11 +128,11 @@ def scene_clip(
 
 
 def camera_motion(first: torch.Tensor, displacement: float) -> Motion:
-    """The camera's motion from a first frame (3, h, h) on, which moves the picture by `displacement` on average.
+    """The camera's motion after a first frame (3, h, h), which moves the picture by `displacement` on average.
 
-    It is drawn to the light: it pans to the brighter side, goes nearer where the middle is the brighter part and away
-    where the edges are, and rolls from the darker pair of opposite corners to the brighter one. All of these at once,
-    each as strong as its contrast.
+    The camera is drawn to the light: it pans to the brighter side, moves in if the middle is brighter than the edges
+    and out if the edges are, and rolls from the darker pair of opposite corners to the brighter one. It does all of
+    these at once, each in proportion to its contrast.
     """
     light = first.mean(0).numpy()
     x, y = _grid(len(light))
@@ -154,7 +154,7 @@ def _see(layers: Sequence[Layer], motion: Motion, displacement: float, num_frame
 
 
 def _grid(size: int) -> Array:
-    """The places (2, size, size), x and y, of a frame's pixels."""
+    """The positions (2, size, size), x and y, of a frame's pixels."""
     along = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     return np.stack(np.meshgrid(along, along))
 
@@ -171,9 +171,9 @@ def still_image(seed: int, size: int, held_out: bool = False) -> NDArray[np.uint
 
 
 def _half_extent(travel: float) -> float:
-    """Half the side of a square that holds all that a camera sees on its way, however it moves the picture by `travel`.
+    """Half the side of a square that holds all that a camera sees, however it moves the picture by `travel`.
 
-    A zoom outwards alone sees exp(travel / MEAN_RADIUS) times the frame; with a pan, its corners go farther still.
+    Zooming out alone shows exp(travel / MEAN_RADIUS) times the frame; with a pan, its corners reach farther still.
     """
     return 0.5 * float(np.exp(1.3 * travel / MEAN_RADIUS))
 
@@ -194,7 +194,9 @@ def _photograph_crop(rng: np.random.Generator, width: float, height: float, size
     """A random crop (h, w, 3) of a photograph: `width` by `height` in frame widths of `size` pixels each."""
     photograph = random_photograph(rng, held_out)
     image = load_photograph(photograph)
-    pixels = rng.uniform(0.45, 1) * min(image.width / width, image.height / height)  # of the photograph a frame width
+    pixels = rng.uniform(0.45, 1) * min(
+        image.width / width, image.height / height
+    )  # of the photograph, per frame width
     left = rng.uniform(0, image.width - pixels * width)
     top = rng.uniform(0, image.height - pixels * height)
     crop = image.resize(
@@ -216,7 +218,7 @@ def _painted_layer(rng: np.random.Generator, half_extent: float, size: int, held
     """A landscape, room or pattern, with up to three objects standing in it."""
     along = _pixel_places(-half_extent, half_extent, size)
     picture = random_backdrop(rng, along, along)
-    for foot in np.sort(rng.uniform(0.5, 1, int(rng.integers(0, 4)))):  # the nearer, the lower and the bigger
+    for foot in np.sort(rng.uniform(0.5, 1, int(rng.integers(0, 4)))):  # nearer ones stand lower and are bigger
         side = round(size * rng.uniform(0.5, 0.7) * foot)
         view = _object_view(rng, side, held_out)
         left, top = int(rng.integers(0, len(along) - side)), round((len(along) - side) * (2 * foot - 1))
@@ -227,7 +229,7 @@ def _painted_layer(rng: np.random.Generator, half_extent: float, size: int, held
 
 
 def _pixel_places(low: float, high: float, size: int) -> Array:
-    """The middles of the pixels, `size` to a frame width, that fill the range from low to high."""
+    """The centres of the pixels, `size` per frame width, that fill the range from low to high."""
     count = max(2, round(size * (high - low)))
     return (low + (np.arange(count) + 0.5) * ((high - low) / count)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The training pictures: stills and clips, each a function of its number alone."""
+"""The training pictures: stills and clips, each determined by its number alone."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Excerpt:
 
 
 def scene_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
-    """Frames from the first one on, which is the input: every one, or every other, ..., as far as the clip lasts.
+    """Frames starting at the first one, the input: every one, or every other, ..., as far as the clip reaches.
 
-    With frames left out it is a clip of a lower rate.
+    With frames skipped it is a clip of a lower frame rate.
     """
     stride = int(rng.integers(1, (len(clip.frames) - 1) // max(1, num_frames - 1) + 1))
     fps_id = float(np.array(clip.scalars["fps_id"])) / stride
@@ -50,7 +50,7 @@ def scene_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator)
 
 
 def orbit_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
-    """Random views in their order around the object, from a random one of its views as the input, at azimuth 0."""
+    """Random views in their order around the object, after a random view that is the input, at azimuth 0."""
     views = len(clip.frames)
     input_view = int(rng.integers(views))
     from_input = (input_view + 1 + np.sort(rng.permutation(views)[:num_frames])) % views
@@ -108,7 +108,7 @@ def training_orbit(number: int, size: int, num_frames: int, seed: int) -> Traini
 def training_clip(
     data: str, number: int, size: int, config: ModelConfig, seed: int, speed: float = 1.0
 ) -> TrainingClip:
-    """The clip of this number of a kind of `TrainingConfig.data`. Only scenes have a speed."""
+    """The clip with this number of one kind of data (see `TrainingConfig.data`). Only scenes have a speed."""
     if data == "stills":
         return training_still(number, size, seed)
     if data == "first_frames":
@@ -125,7 +125,7 @@ def over_white(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _mix(number: int, seed: int) -> int:
-    """One seed of two numbers, so that runs of different seeds see different pictures."""
+    """One seed from two numbers, so that runs with different seeds see different pictures."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]) >> 2
 
 

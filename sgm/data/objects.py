@@ -1,8 +1,8 @@
 """Random toy-like objects made of coloured solids, and their pictures from a camera on an orbit.
 
 World axes: z is up; the object stands at the origin inside the unit sphere. The camera looks at the origin from
-`CAMERA_DISTANCE`; a growing azimuth moves it counter-clockwise as seen from above, azimuth 0 is on the +x axis, and the
-elevation is the angle above the horizon. Object seeds from `HELD_OUT_SEED` on are never trained on.
+`CAMERA_DISTANCE`; an increasing azimuth moves it counter-clockwise as seen from above, azimuth 0 is on the +x axis,
+and the elevation is the angle above the horizon. Object seeds from `HELD_OUT_SEED` on are never trained on.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ FIELD_OF_VIEW_DEG = 33.8  # vertical and horizontal, as in SV3D's renders
 FRAME_FILL = 0.9  # diameter of the unit sphere's picture in frame widths: most objects then fill 75 to 85 %
 CAMERA_DISTANCE = float((1 + (FRAME_FILL * np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))) ** -2) ** 0.5)
 
-# The light hangs on the camera, over its left shoulder, with a little more light on what faces the sky. A lamp fixed in
-# the world would make the brightness of an unseen side depend on where that lamp is, which one picture hardly tells;
-# this way an orbit is a turntable in a photographer's studio: shading follows from shape and viewing angle alone.
+# The light is attached to the camera, over its left shoulder, with a little more light on what faces the sky. A lamp
+# fixed in the world would make the brightness of an unseen side depend on where the lamp is, which one picture hardly
+# shows; this way an orbit is a turntable in a photographer's studio: shading depends only on shape and viewing angle.
 LIGHT = np.array([-0.45, 0.55, 0.70], np.float32) / np.float32(np.sqrt(0.45**2 + 0.55**2 + 0.70**2))  # right, up, back
-AMBIENT, DIFFUSE, SKY = 0.48, 0.44, 0.08  # at most 1 together
+AMBIENT, DIFFUSE, SKY = 0.48, 0.44, 0.08  # together at most 1
 
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """A few solids that together fit the unit sphere."""
+    """A few solids that together fit into the unit sphere."""
 
     solids: tuple[Solid, ...]
 
@@ -52,7 +52,7 @@ def render_orbit(
 ) -> NDArray[np.uint8]:
     """Pictures (T, size, size, 4) of the object, RGBA with straight alpha, from each of T elevations and azimuths.
 
-    Each pixel averages `supersampling`^2 rays. Pixels without object are white with alpha 0.
+    Each pixel averages `supersampling`^2 rays. Pixels without the object are white with alpha 0.
     """
     assert len(elevations_deg) == len(azimuths_deg)
     rays = _camera_rays(size, supersampling)
@@ -145,8 +145,8 @@ def _centred(solids: list[Solid], turn: Array) -> Object:
     )
 
 
-# Solids have one colour each, and pairs of wheels, arms and legs share theirs: what one view shows of an object then
-# tells most of what the others will.
+# Solids have one colour each, and pairs of wheels, arms and legs share theirs: one view of an object then tells most of
+# what the others will show.
 class _Kit:
     """Draws the random parts of one object: its palette and proportions."""
 

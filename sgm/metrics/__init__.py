@@ -1,1 +1,1 @@
-"""What a video is worth, as functions that know no model."""
+"""How good a video is, measured by functions that know nothing of models."""

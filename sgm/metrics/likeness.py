@@ -23,7 +23,7 @@ def psnr_of_error(mean_squared_error: float) -> float:
 
 
 def psnr(first: Pictures, second: Pictures) -> float:
-    """PSNR in dB between two arrays of one shape, by the mean squared error over all of their numbers."""
+    """PSNR in dB between two arrays of the same shape, from the mean squared error over all their values."""
     assert first.shape == second.shape, (first.shape, second.shape)
     return psnr_of_error(float(np.square(first.astype(np.float64) - second).mean()))
 
@@ -47,7 +47,7 @@ def squared_errors(views: Pictures, truth: Pictures) -> NDArray[np.float64]:
 
 
 def nearest_is_own(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """For each view whether no true view is nearer to it than its own, from errors (T, T).
+    """For each view, whether no true view is nearer to it than its own, from errors (T, T).
 
     True views that look the same, as those of a ball do, are equally near and all count as right.
     """
@@ -56,7 +56,7 @@ def nearest_is_own(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def rank_correlation(settings: Sequence[float], measured: Sequence[float]) -> float:
-    """Spearman's rank correlation in [-1, 1]; 0 where what was measured never changes."""
+    """Spearman's rank correlation in [-1, 1]; 0 if the measured values never change."""
     from scipy.stats import spearmanr
 
     if min(measured) == max(measured):

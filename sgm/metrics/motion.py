@@ -1,8 +1,8 @@
 """Motion in a clip, by optical flow, and flicker: what changes from frame to frame without having moved.
 
-The flow is that of the iterative Lucas-Kanade method in scikit-image. Its wide Gaussian window averages over noise, and
-it tells displacements of 0.1 % to 5 % of the width to within a quarter (see the tests). More warps than these would
-let it run away now and then along stripes, where the picture doesn't tell how far they have moved.
+The flow is that of the iterative Lucas-Kanade method in scikit-image. Its wide Gaussian window averages out noise, and
+it measures displacements of 0.1 % to 5 % of the width to within a quarter. With more warps it would sometimes run away
+along stripes, where the picture doesn't show how far they have moved.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def flow_percent(flow: NDArray[np.float32]) -> float:
 def flicker_levels(frames: Pictures, flow: NDArray[np.float32]) -> float:
     """Mean absolute difference between each frame and the next one with its motion undone, in levels of 255.
 
-    The warping error of Lai et al. 2018 (arXiv:1808.00449), but with every pixel that stays inside the picture, hidden
-    ones too. Resampling and hiding alone leave about a level, so compare it with that of true clips.
+    The warping error of Lai et al. 2018 (arXiv:1808.00449), but over every pixel that stays inside the picture,
+    occluded ones included. Resampling and occlusion alone cause about one level, so compare it with that of true clips.
     """
     return float(np.mean([_unexplained(*pair, way) for pair, way in zip(pairwise(frames), flow, strict=True)]) * 255)
 

@@ -1,4 +1,4 @@
-"""What a measurement found, on its way out: as a table to read, and as JSON to keep."""
+"""Measurements on their way out: as a table to read, and as JSON to keep."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write what was found, whole or not at all; ValueError for a number that JSON has no word for."""
+    """Write a measurement, whole or not at all; ValueError for a number that JSON can't express."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def check_can_write(path: Path) -> None:
-    """Raise UserError now, rather than after the work, where the path's folder isn't there or can't be made."""
+    """Raise UserError now, rather than after the work, if the path is a folder or its own folder can't be created."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"can't make the folder {path.parent}: {error.strerror}; give another place") from error
+        raise UserError(f"can't create the folder {path.parent}: {error.strerror}; give another path") from error
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file")

@@ -22,7 +22,7 @@ def test_numbers_that_json_lacks_leave_the_earlier_file_as_it_was(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="can't make the folder"):
+    with pytest.raises(UserError, match="can't create the folder"):
         check_can_write(tmp_path / "file" / "scores.json")
     with pytest.raises(UserError, match="is a folder"):
         check_can_write(tmp_path)
