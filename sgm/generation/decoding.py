@@ -1,4 +1,4 @@
-"""From a clip's latents to its frames, in the memory that there is."""
+"""From a clip's latents to its frames, within the available memory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def decode(
     Args:
         autoencoder: with its decoder's weights on the latents' device.
         latents: the clip.
-        chunk: how many frames know of each other; each chunk is decoded by itself.
-        at_once: how many of them are computed at a time. Fewer than a chunk go layer by layer, to the same result, and
-            where memory runs out half as many do.
-        keep_on_device: whether what is kept between layers stays on the device; until memory runs out there.
+        chunk: how many frames are decoded with knowledge of each other; chunks are independent.
+        at_once: how many of these are computed at a time. Fewer than a chunk are computed layer by layer, with the same
+            result; when memory runs out, their number is halved.
+        keep_on_device: whether what is kept between layers stays on the device, until memory runs out there.
         advance: called with the number of frames just finished.
-        warn: called with a line where memory ran out.
+        warn: called with a one-line message when memory runs out.
     """
     for part in latents.split(chunk):
         while True:
@@ -43,9 +43,9 @@ def decode(
                 at_once = min(at_once, len(part))
                 if not is_out_of_memory(error) or (at_once == 1 and not keep_on_device):
                     raise
-            # Out here, where the error is gone, the memory of the failed try is free.
+            # Outside the handler the error is gone, and with it the failed attempt's hold on its memory.
             tried, at_once, keep_on_device = at_once, max(at_once // 2, 1), False
-            warn(f"warning: out of memory decoding {tried} frames at a time; now {at_once}, for the same clip")
+            warn(f"warning: out of memory decoding {tried} frames at a time; now {at_once}, with the same result")
             give_back_memory(latents.device)
         advance(len(part))
         yield frames

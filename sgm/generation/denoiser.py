@@ -1,4 +1,4 @@
-"""The UNet as what the sampler and the training loss ask for: a function of noisy latents and their noise level."""
+"""The UNet as the sampler and the training loss need it: a function of noisy latents and their noise level."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Watch = Callable[[float, Tensor], object]  # called with a noise level and the l
 
 @dataclass(frozen=True)
 class Solver:
-    """How noise becomes latents: in which steps, by which rule, and what is skipped.
+    """How noise becomes latents: the steps, the rule for each, and what is skipped.
 
     schedule, sampler: names of `SCHEDULES` and `SAMPLERS`.
-    guidance_interval: guidance is computed at noise levels from the first to the second only (arXiv:2404.07724).
+    guidance_interval: guidance is computed only at noise levels from the first to the second (arXiv:2404.07724).
     cache_interval: the UNet's deep layers are computed only at every N-th call (see `FeatureCache`).
     """
 
@@ -40,9 +40,9 @@ class Solver:
 
 
 def conditioned_network(unet: VideoUNet, conditions: Sequence[Conditioning], cache_interval: int = 1) -> Network:
-    """The UNet with its conditions given: a function (scaled latents (b t, c, h, w), c_noise (b t,)) -> v.
+    """The UNet with its conditions bound: a function (scaled latents (b t, c, h, w), c_noise (b t,)) -> v.
 
-    The b clips are those of all conditions, one after the other, all of one size and number of frames.
+    The b clips are those of all conditions in order, all of the same size and number of frames.
     """
     given = Conditioning.join(conditions)
     num_frames, context, concat, vector = given.num_frames, given.crossattn, given.concat, given.vector
@@ -56,7 +56,7 @@ def conditioned_network(unet: VideoUNet, conditions: Sequence[Conditioning], cac
 
 
 def one_by_one(networks: Sequence[Network]) -> Network:
-    """The same as one network of all their clips, called in turn: for less memory, a little slower."""
+    """Networks called in turn, equal to one network of all their clips: less memory, a little slower."""
 
     def network(scaled: Tensor, noise: Tensor) -> Tensor:
         count = len(networks)
@@ -91,7 +91,7 @@ def make_denoiser(
 ) -> Denoiser:
     """The denoiser of b clips, with guidance where it has an effect and the solver asks for it.
 
-    Where every scale (b t,) is 1 guided and conditional prediction are the same. `in_turn`: the unconditional and the
+    If every scale (b t,) is 1, guided and conditional predictions are the same. `in_turn`: the unconditional and the
     conditional clips go through the UNet one after the other, not as one batch.
     """
 
@@ -112,9 +112,9 @@ def make_denoiser(
 
 
 def _within(interval: tuple[float, float], inside: Callable[[], Denoiser], outside: Callable[[], Denoiser]) -> Denoiser:
-    """One denoiser within an interval of noise levels, the other outside, each made when it is entered.
+    """One denoiser inside an interval of noise levels, the other outside, each made anew when its turn comes.
 
-    So neither goes on from features that it cached before the other's turn.
+    So neither reuses features that it cached before the other's turn.
     """
     low, high = interval
     current: Denoiser | None = None
@@ -131,7 +131,7 @@ def _within(interval: tuple[float, float], inside: Callable[[], Denoiser], outsi
 
 
 def watched(denoiser: Denoiser, watch: Watch) -> Denoiser:
-    """The same denoiser, whose results are shown as they come, for previews; what `watch` raises ends the sampling."""
+    """The same denoiser, with its results shown to `watch`, for previews; what `watch` raises ends the sampling."""
 
     def watched_denoiser(noisy: Tensor, sigma: Tensor) -> Tensor:
         denoised = denoiser(noisy, sigma)
@@ -154,11 +154,11 @@ def sample_latents(
 ) -> Tensor:
     """The scaled latents of b clips, float32, from unit noise (b t, c, h, w) of their shape.
 
-    Each clip's are those that it has alone, to rounding. `track` wraps the steps; `watch` sees what each denoises.
+    Up to rounding, a clip's are the same in any company. `track` wraps the steps; `watch` sees each denoised result.
     """
     scales = guidance_scales(guidance, conditioning.num_frames).repeat(conditioning.num_clips).to(noise.device)
     denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn)
     if watch is not None:
         denoiser = watched(denoiser, watch)
-    sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU: each step's level is looked at there
+    sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU, where each step's level is read
     return SAMPLERS[solver.sampler](denoiser, start(noise, sigmas), sigmas, track)

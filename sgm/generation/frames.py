@@ -24,7 +24,7 @@ from .denoiser import Solver, Watch, sample_latents
 
 @dataclass(frozen=True)
 class FrameGenerator:
-    """A model at its place, which turns pictures into frames and shows how far it is."""
+    """A model on its device, which turns pictures into frames and shows its progress."""
 
     model: VideoModel
     placement: Placement
@@ -43,12 +43,12 @@ class FrameGenerator:
     def generate(self, image: Tensor, settings: SamplingSettings, stages: Stages) -> Tensor:
         """A whole clip before its watermark, float32 (t, 3, H, W) in [0, 1] on the CPU.
 
-        It depends on nothing but the image, the settings and the kind of device: not on the clips made before it.
+        It depends only on the image, the settings and the kind of device, not on the clips made before it.
 
         Args:
             image: (1, 3, H, W) in [-1, 1], H and W divisible by `config.size_multiple`.
-            settings: of this version; its framing is not looked at.
-            stages: notes the seconds and the memory that the steps take.
+            settings: for this version; their framing is ignored.
+            stages: records the seconds and the memory that each stage takes.
         """
         (latents,) = self.sample([image], [settings], stages)
         return torch.cat(list(self.decode(latents, image, settings, stages)))
@@ -57,14 +57,14 @@ class FrameGenerator:
     def sample(
         self, images: Sequence[Tensor], settings: Sequence[SamplingSettings], stages: Stages, watch: Watch | None = None
     ) -> list[Tensor]:
-        """The scaled latents (t, c, h, w) of clips, on the device, from images as of `generate`.
+        """The scaled latents (t, c, h, w) of clips, on the device, from images as for `generate`.
 
-        The images have one size, and their clips one number of frames and one solver. `watch` sees every step.
+        All images have the same size, and all clips the same number of frames and solver. `watch` sees every step.
         """
         images = [image.to(self.device) for image in images]
         # 1. Draw all of each clip's noise, in the released sampler's order.
         noises = [self._draw_noise(image, of_clip) for image, of_clip in zip(images, settings, strict=True)]
-        # 2. Say what the clips shall show and how they shall move.
+        # 2. Say what the clips should show and how they should move.
         with stages.measure("conditioning"):
             conditions = [
                 self._condition(image, image_noise, of_clip)
@@ -79,9 +79,9 @@ class FrameGenerator:
     def decode(self, latents: Tensor, image: Tensor, settings: SamplingSettings, stages: Stages) -> Iterator[Tensor]:
         """The frames of one clip, chunk after chunk: float32 (n, 3, H, W) in [0, 1] on the CPU, n up to decoding_t.
 
-        Between two chunks the decoder's weights are not at work, so that other stages may have the device's memory.
+        Between chunks the decoder's weights are not in use, so that other stages may have the device's memory.
         """
-        give_back_memory(self.device)  # the sampler's blocks are of other sizes than the decoder's
+        give_back_memory(self.device)  # the sampler's memory blocks have other sizes than the decoder's
         decoder, mode = self.model.first_stage, self.placement.mode
         with self.progress.stage("decoding", len(latents), unit="frame") as advance:
             chunks = decode(
@@ -104,7 +104,7 @@ class FrameGenerator:
                 yield frames
 
     def _draw_noise(self, image: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
-        """Noise for the image, of its shape, and to start from, (t, latent_channels, h, w)."""
+        """Noise for the image, of its shape, and noise to start from, (t, latent_channels, h, w)."""
         generator = torch.Generator(self.device).manual_seed(settings.seed)
         height, width = (side // self.config.latent_factor for side in image.shape[2:])
         latents_shape = (settings.num_frames, self.config.vae.latent_channels, height, width)
@@ -123,7 +123,7 @@ class FrameGenerator:
             return self.model.conditioner(image, noise, settings.cond_aug, values, settings.num_frames)
 
     def _sample(self, conditioning: Conditioning, noise: Tensor, solver: Solver, watch: Watch | None) -> Tensor:
-        """The clips' latents; where memory runs out for one, all over again in the next lower memory mode."""
+        """The clips' latents; if memory runs out for a single clip, retried in the next lower memory mode."""
         track = partial(self.progress.track, "sampling")
         unet, guidance = self.model.unet, self.config.guidance
         kind = (len(noise) // conditioning.num_clips, *noise.shape[2:])
@@ -138,12 +138,12 @@ class FrameGenerator:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self.placement.can_lower or conditioning.num_clips > 1:
                     raise
-            # Out here, where the error is gone, the memory of the failed try is free.
+            # Outside the handler the error is gone, and with it the failed attempt's hold on its memory.
             give_back_memory(self.device)
             self.placement.lower()
-            self.progress.say(f"warning: out of memory while sampling; again with --memory {self.placement.name}")
+            self.progress.say(f"warning: out of memory while sampling; retrying with --memory {self.placement.name}")
 
 
 def solver_of(settings: SamplingSettings) -> Solver:
-    """How the settings have noise become latents."""
+    """The solver that the settings ask for."""
     return Solver(**{field.name: getattr(settings, field.name) for field in fields(Solver)})

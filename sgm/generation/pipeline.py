@@ -52,10 +52,10 @@ class Clip:
     record: dict[str, Any]
 
     def save(self, path: Path | str) -> None:
-        """Write the clip as what the name ends in: .mp4, .gif or .webp, at the record's frames a second.
+        """Write the clip as .mp4, .gif or .webp, by the path's extension, at the record's frame rate.
 
-        A file that is there already is replaced, as a whole or not at all. Raises UserError for another ending, and
-        OSError where the file can't be written.
+        An existing file is replaced, as a whole or not at all. Raises UserError for another extension, and OSError if
+        the file can't be written.
         """
         format_name = format_of(Path(path))
         provenance, fps = Provenance.of(self.record), self.record["output"]["fps"]
@@ -89,7 +89,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Take:
-    """A clip whose latents are sampled, and whose frames come as they are decoded."""
+    """A clip whose latents have been sampled, and whose frames come as they are decoded."""
 
     pipeline: Pipeline
     shot: Shot
@@ -98,7 +98,7 @@ class Take:
     clips_at_once: int
 
     def frames(self) -> Iterator[Pixels]:
-        """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes anew."""
+        """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes again."""
         image, settings = image_to_tensor(self.shot.picture), self.shot.settings
         for chunk in self.pipeline.generator.decode(self.latents, image, settings, self.stages):
             with self.stages.measure("watermarking"):
@@ -107,7 +107,7 @@ class Take:
             yield marked
 
     def record(self) -> dict[str, Any]:
-        """How the clip was made: to be asked for once its frames have come, for it tells what that took."""
+        """How the clip was made; complete only after its frames have come, since it includes what that took."""
         return self.pipeline.record_of(self.shot, {**self.shot.stages, **self.stages.measured}, self.clips_at_once)
 
     def clip(self) -> Clip:
@@ -133,20 +133,20 @@ def load(
 
     Args:
         version: one of the names in `configs/`, such as "svd_xt", "sv3d_p" or "svd_tiny".
-        checkpoint: the weights: a file, a folder of diffusers' layout, a repository `owner/name[@revision]` of
-            huggingface.co, or what `find_checkpoint` has found already; by default the version's own.
-        download: whether weights that are not there may be fetched from the repository.
+        checkpoint: the weights: a file, a folder in diffusers' layout, a repository `owner/name[@revision]` on
+            huggingface.co, or the result of `find_checkpoint`; by default the version's own.
+        download: whether missing weights may be downloaded from the repository.
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
-        device: "cuda", "cuda:1", "mps" or "cpu"; by default the first of cuda, mps and cpu that there is.
+        device: "cuda", "cuda:1", "mps" or "cpu"; by default the first available of cuda, mps and cpu.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
-        fp8: "off", "weights" (the UNet's are kept in 8 bits), or "linears" (most of its products are in 8 bits, too).
-        memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that there is room for.
-        compile: whether the UNet's blocks are compiled, at their first call for each size.
-        progress: draws the bars; by default on stderr, where that is a terminal.
+        fp8: "off", "weights" (the UNet's in 8 bits), or "linears" (most of its matrix products in 8 bits as well).
+        memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that fits.
+        compile: whether the UNet's blocks are compiled, at the first call for each size.
+        progress: shows how far the work is; by default on stderr.
 
     Raises:
-        UserError: an unknown version, a missing or unfit file, a device that is not there, an unknown
-            precision or memory mode, or fp8 where the device has none.
+        UserError: an unknown version, a missing or unsuitable file, an unavailable device, an unknown precision or
+            memory mode, or fp8 on a device without it.
     """
     progress = progress or Progress()
     config_path = Path(config).expanduser().resolve() if config else None
@@ -213,7 +213,7 @@ class Pipeline:
         return clips_with_room(self.generator.placement.mode, self.config, self.device, dtype, fp8=fp8)
 
     def give_back_memory(self) -> None:
-        """Let go of the memory that a failed try has left behind."""
+        """Release the memory that a failed attempt has left behind."""
         gc.collect()
         give_back_memory(self.device)
 
@@ -224,13 +224,13 @@ class Pipeline:
 
         Args:
             image: a PIL image of any size and mode, a file's path, or uint8 pixels (H, W, 3) RGB or (H, W, 4) RGBA.
-                What is transparent counts as white. A camera's note on which side is up holds.
+                Transparent parts count as white. The orientation in its EXIF data is respected.
             watch: called at each step with the noise level and the latents (t, c, h, w) denoised there, for previews;
-                what it raises ends the work.
+                what it raises ends the run.
             sampling: the fields of `SamplingParameters`, named as on the command line; None is the version's default.
 
         Raises:
-            UserError: a parameter out of its range, what is no image, or an image without an object to circle around.
+            UserError: a parameter out of range, something that isn't an image, or an image without an object to circle.
         """
         settings = SamplingParameters(**sampling).resolved_for(self.config)
         input_path = Path(image) if isinstance(image, Path | str) else None
@@ -248,9 +248,9 @@ class Pipeline:
         """What a clip is made from.
 
         Args:
-            image: as of a call.
+            image: as for a call.
             settings: resolved for this version.
-            picture: what `fit` has made of the image already, where it has.
+            picture: the result of `fit` for the image, if it is known already.
             input_path: the file that the image was read from, for the record.
 
         Raises:
@@ -266,8 +266,8 @@ class Pipeline:
     def take(self, shots: Sequence[Shot], watch: Watch | None = None) -> list[Take]:
         """The clips of shots of one kind, which go through the UNet at once, ready to be decoded.
 
-        Each is the one made alone, to rounding. For a single shot less memory is tried where it runs out; for several,
-        that error is raised.
+        Up to rounding, each is the same as if made alone. If memory runs out, a single shot is retried with less; for
+        several, the error is raised.
         """
         stages = Stages(str(self.device))
         images = [image_to_tensor(shot.picture) for shot in shots]
@@ -278,7 +278,7 @@ class Pipeline:
         ]
 
     def record_of(self, shot: Shot, stages: Mapping[str, Any], clips_at_once: int) -> dict[str, Any]:
-        """The record of a shot's clip; `stages` as of `Stages.measured`."""
+        """The record of a shot's clip; `stages` as in `Stages.measured`."""
         settings, size = shot.settings, shot.picture.size
         parameters = settings.as_parameters(size)
         return build_record(

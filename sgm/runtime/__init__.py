@@ -1,1 +1,1 @@
-"""Devices, memory modes, offloading, 8-bit weights, compilation: where and with what a model computes."""
+"""Devices, memory modes, offloading, 8-bit weights, compilation: where and how a model computes."""

@@ -1,4 +1,4 @@
-"""torch.compile for the UNet, block by block: its kinds of blocks are few, so compiling takes seconds, not minutes."""
+"""torch.compile for the UNet, block by block: it has few kinds of blocks, so compiling takes seconds, not minutes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMPILED = (SpatialBlock, TemporalBlock, TimestepResBlock)
 
 
 def compile_blocks(unet: VideoUNet) -> None:
-    """Has every block compiled when it is first called with inputs of a shape, for that shape alone."""
+    """Have each block compiled when it is first called with inputs of a given shape, for that shape alone."""
     blocks = [module for module in unet.modules() if isinstance(module, COMPILED)]
     # Blocks of one class share one budget of compilations: as many as there are levels, widths and frame counts.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(blocks))

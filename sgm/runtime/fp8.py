@@ -1,8 +1,8 @@
-"""UNet weights of 8 bits, half of what fp16 takes, and, on devices that can, products of 8 bits as well.
+"""8-bit UNet weights, half the size of fp16, and, on devices that support it, 8-bit matrix products as well.
 
-The numbers are of FP8's kind e4m3 (arXiv:2209.05433): 3 bits of mantissa, at most 448. Each output channel has a scale
-of its own, which brings its largest weight there. Embeddings, the first and the last convolution keep their precision:
-they are small, and all else goes through them.
+The format is FP8 e4m3 (arXiv:2209.05433): 3 bits of mantissa, at most 448. Each output channel has its own scale, which
+maps its largest weight to that maximum. Embeddings and the first and last convolutions keep their precision: they are
+small, and everything passes through them.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from ..models.unet import Stage, VideoUNet
 FP8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FP8).max
 SMALLEST_SCALE = 1e-12  # of rows that are all zero
-MULTIPLE = 16  # of the widths that the matrix products of cards take
+MULTIPLE = 16  # of the layer widths that graphics cards' FP8 products support
 
 
 def to_fp8(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (n, ...) as FP8 of the same shape, and each row's scale, float32 (n, 1, ...), that it is to be times."""
+    """Rows (n, ...) as FP8 of the same shape, and the scale to multiply each row by, float32 (n, 1, ...)."""
     largest = rows.abs().amax(dim=tuple(range(1, rows.ndim)), keepdim=True)
     scale = (largest.float() / LARGEST).clamp(min=SMALLEST_SCALE)
     return (rows / scale).to(FP8), scale
 
 
 class StoredInFp8(nn.Module):
-    """A parametrization of a weight (out, ...): kept in FP8 beside its scales, and made anew whenever it is used."""
+    """A parametrization of a weight (out, ...): stored in FP8 with its scales, and restored whenever it is used."""
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """What is kept of a weight."""
+        """What is stored for a weight."""
         return to_fp8(weight)
 
     def forward(self, stored: Tensor, scale: Tensor) -> Tensor:
         """The weight to compute with."""
-        return (stored.float() * scale).to(self.dtype)  # in fp16 a scale itself may be too small for its precision
+        return (stored.float() * scale).to(self.dtype)  # in fp16 a scale itself may be too small
 
 
 class Fp8Linear(nn.Module):
-    """A linear layer that multiplies FP8 with FP8: each token, too, has a scale of its own, found when it comes."""
+    """A linear layer that multiplies FP8 by FP8: each token, too, has its own scale, computed on the fly."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -56,7 +56,7 @@ class Fp8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., in_channels) -> (..., out_channels), by way of bfloat16, which all devices give such products in."""
+        """(..., in_channels) -> (..., out_channels), via bfloat16, which all devices can return such products in."""
         rows, scale = to_fp8(tokens.flatten(0, -2))
         product = F.scaled_mm(
             rows,
@@ -72,7 +72,7 @@ class Fp8Linear(nn.Module):
 
 
 def use_fp8(unet: VideoUNet, *, linears: bool) -> None:
-    """Keeps the UNet's weights in FP8; with `linears`, those that are over tokens compute in it, too."""
+    """Keep the UNet's weights in FP8; with `linears`, the linear layers over tokens also compute in it."""
     if linears:
         for block in [module for module in unet.modules() if isinstance(module, SelfAttention | FeedForward)]:
             for name, module in list(block.named_modules()):

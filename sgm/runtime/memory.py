@@ -1,6 +1,6 @@
-"""Memory modes: what each does to need less, how much it needs, and which one a device has room for.
+"""Memory modes: how each saves memory, how much it needs, and which one fits on a device.
 
-None of them changes the clip: they differ in what is held at one time.
+None of them changes the clip: they differ in how much is in memory at a time.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from ..models.unet import Stage
 from ..models.video_model import VideoModel, empty_model, is_used_when_sampling
 from .fp8 import use_fp8
 
-TOKENS_AT_ONCE = 2**15  # a feed-forward layer of the released models then takes at most 0.5 GB within
-# The most that the tensors of one call hold, by `sgm.benchmark.peak_memory`, in units of one activation of the finest
-# level: of the UNet (frames, model_channels, h, w), and of the decoder (frames at once, base_channels, H, W).
+TOKENS_AT_ONCE = 2**15  # a feed-forward layer of the released models then needs at most 0.5 GB inside
+# The peak memory of one call's tensors, by `sgm.benchmark.peak_memory`, in units of one activation of the finest level:
+# of the UNet (frames, model_channels, h, w), and of the decoder (frames at once, base_channels, H, W).
 UNET_ACTIVATIONS, UNET_ACTIVATIONS_IN_PARTS = 31.0, 19.1
 DECODER_ACTIVATIONS, STREAMING_DECODER_ACTIVATIONS = 6.1, 7.1
-MAX_CLIPS_AT_ONCE = 4  # as many as `auto` takes; beyond, convolutions' inputs of full size have over 2^31 numbers
-# What comes on top of tensors: libraries' own memory and workspaces, and what the allocator loses to fragments.
+MAX_CLIPS_AT_ONCE = 4  # the most `auto` takes; beyond, full-size inputs of convolutions have over 2^31 elements
+# On top of tensors: the libraries' own memory and workspaces, and what the allocator loses to fragmentation.
 OVERHEAD_BYTES, OVERHEAD_SHARE = 500_000_000, 0.1
 
 
 @dataclass(frozen=True)
 class MemoryMode:
-    """What is done to need less memory.
+    """How memory is saved.
 
     guidance_in_turn: guidance's two clips go through the UNet one after the other.
     tokens_at_once: how many tokens a feed-forward layer takes at a time; None is all.
-    parks_models: of image tower, autoencoders and UNet only the one at work is on the device.
-    offloads_unet: of the UNet only the stage at work and the next one are on the device.
+    parks_models: of image tower, autoencoders and UNet only the one in use is on the device.
+    offloads_unet: of the UNet only the stage in use and the next one are on the device.
     frames_at_once: how many frames the decoder takes at a time, layer by layer; None is a whole chunk.
     """
 
@@ -47,7 +47,7 @@ class MemoryMode:
     frames_at_once: int | None = None
 
 
-MEMORY_MODES = {  # from the one that needs the most to the one that needs the least
+MEMORY_MODES = {  # from the most memory to the least
     "high": MemoryMode(),
     "low": MemoryMode(True, TOKENS_AT_ONCE, parks_models=True, frames_at_once=1),
     "lowest": MemoryMode(True, TOKENS_AT_ONCE, parks_models=True, offloads_unet=True, frames_at_once=1),
@@ -63,13 +63,13 @@ def next_lower(name: str) -> str | None:
 def choose_memory(
     name: str, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
 ) -> str:
-    """The mode of this name; for `auto` the first that the device has room for, for clips as the version makes them.
+    """The named mode; for `auto`, the first that fits on the device with clips of the version's own size.
 
-    Where not even the lowest has room by the estimate, it is chosen all the same. Raises UserError for an unknown name.
+    If by the estimate not even the lowest fits, it is chosen anyway. Raises UserError for an unknown name.
     """
     if name != "auto":
         if name not in MEMORY_MODES:
-            raise UserError(f"memory {name!r} is not known: give one of auto, {', '.join(MEMORY_MODES)}")
+            raise UserError(f"unknown memory mode {name!r}: give one of auto, {', '.join(MEMORY_MODES)}")
         return name
     free = free_bytes(device)
     for mode in MEMORY_MODES:
@@ -81,9 +81,9 @@ def choose_memory(
 def clips_with_room(
     mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
 ) -> int:
-    """How many clips of the version's own size go through the UNet at once, its weights being on the device already.
+    """How many clips of the version's own size fit through the UNet at once, with its weights already on the device.
 
-    One on a processor, where more save no time.
+    One on a CPU, where more would save no time.
     """
     if device.type != "cuda":
         return 1
@@ -94,7 +94,7 @@ def clips_with_room(
 
 
 def has_own_memory(device: torch.device) -> bool:
-    """Whether the device's memory is not the processor's, so that weights can be parked there."""
+    """Whether the device's memory is separate from the CPU's, so that weights can be parked in the latter."""
     return device.type == "cuda"
 
 
@@ -118,7 +118,7 @@ def needed_bytes(
     fp8: bool = False,
     clips_at_once: int = 1,
 ) -> int:
-    """About how much of the device's memory clips of the version's own size take, all told."""
+    """Roughly how much device memory clips of the version's own size need in all."""
     held = tensor_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=clips_at_once)
     return int(held * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
 
@@ -133,7 +133,7 @@ def tensor_bytes(
     fp8: bool = False,
     clips_at_once: int = 1,
 ) -> int:
-    """About how much weights and activations hold on the device at most, for clips of the version's own size.
+    """Roughly the peak size of weights and activations on the device, for clips of the version's own size.
 
     fp8: whether the UNet's weights are kept in it (see `use_fp8`).
     """

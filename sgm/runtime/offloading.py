@@ -1,4 +1,4 @@
-"""Where the weights are: at home on the CPU or on the device, and on the device for as long as they are at work."""
+"""Where the weights are: stored on the CPU or on the device, and on the device for as long as they are in use."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .memory import MEMORY_MODES, MemoryMode, has_own_memory, next_lower
 
 
 def weights_device(mode: MemoryMode, device: torch.device) -> torch.device:
-    """Where the weights are at home."""
+    """Where the weights are stored while they are not in use."""
     return torch.device("cpu") if mode.parks_models and has_own_memory(device) else device
 
 
 class Placement:
-    """The places of a model's weights in a memory mode, which may be lowered while the model is in use."""
+    """Where a model's weights are in a memory mode, which may be lowered while the model is in use."""
 
     def __init__(self, model: VideoModel, device: torch.device, mode: str):
         self.model, self.device, self._first = model, device, mode
@@ -32,7 +32,7 @@ class Placement:
 
     @property
     def mode(self) -> MemoryMode:
-        """What is done to need less memory."""
+        """The current memory mode."""
         return MEMORY_MODES[self.name]
 
     @property
@@ -41,14 +41,14 @@ class Placement:
         return next_lower(self.name) is not None
 
     def use_for(self, kind: Hashable) -> None:
-        """Takes the mode for clips that need memory alike: the first one, or where that was too high a lower one."""
+        """Switch to the mode for clips of one memory need: the initial one, or a lower one if that was too high."""
         self._kind = kind
         name = self._lowered.get(kind, self._first)
         if name != self.name:
             self._take(name)
 
     def lower(self) -> None:
-        """Goes on in the next lower mode, with this kind of clip."""
+        """Switch to the next lower mode for this kind of clip."""
         following = next_lower(self.name)
         assert following is not None
         self._lowered[self._kind] = following
@@ -56,7 +56,7 @@ class Placement:
 
     @contextmanager
     def at_work(self, part: nn.Module) -> Iterator[None]:
-        """Within it, what the part's next call needs of its weights is on the device when it needs it."""
+        """Inside the context, the weights that the part's next call needs are on the device when it needs them."""
         with ExitStack() as stack:
             if self.mode.offloads_unet and has_own_memory(self.device) and isinstance(part, VideoUNet):
                 stages = [module for module in part.modules() if isinstance(module, Stage)]
@@ -71,10 +71,10 @@ class Placement:
         self.name = name
         home = weights_device(self.mode, self.device)
         for parameter in self.model.parameters():
-            if not parameter.is_meta:  # what sampling doesn't use is nowhere
+            if not parameter.is_meta:  # what sampling doesn't use has no storage
                 parameter.data = parameter.data.to(home)
                 if home.type == "cpu" and self.device.type == "cuda" and not parameter.data.is_pinned():
-                    parameter.data = parameter.data.pin_memory()  # copied twice as fast, and beside the computing
+                    parameter.data = parameter.data.pin_memory()  # copies twice as fast, and while computing
         for module in self.model.modules():
             if isinstance(module, FeedForward):
                 module.tokens_at_once = self.mode.tokens_at_once
@@ -82,7 +82,7 @@ class Placement:
 
 @contextmanager
 def _borrowed(parameters: list[nn.Parameter], device: torch.device) -> Iterator[None]:
-    """Within it, the parameters are on the device; after it at home again, where nothing has been copied to."""
+    """Inside the context, the parameters are on the device; then in their storage again, with nothing copied back."""
     homes = [parameter.data for parameter in parameters]
     try:
         for parameter in parameters:
@@ -96,7 +96,7 @@ def _borrowed(parameters: list[nn.Parameter], device: torch.device) -> Iterator[
 
 @contextmanager
 def _staged(stages: list[Stage], device: torch.device) -> Iterator[None]:
-    """Within it, a stage's weights are on the device while it runs, and the next stage's are on their way there."""
+    """Inside the context, a stage's weights are on the device while it runs, and the next stage's are being copied."""
     loads = [_Load(stage, device) for stage in stages]
     hooks = []
     try:
@@ -129,7 +129,7 @@ def _after(load: _Load) -> Callable[..., None]:
 
 @dataclass
 class _Load:
-    """The way of one stage's weights to the device: started on a stream of its own, finished, and released."""
+    """The copying of one stage's weights to the device: started on its own stream, finished, and released."""
 
     stage: Stage
     device: torch.device
@@ -157,7 +157,7 @@ class _Load:
         computing = torch.cuda.current_stream(self.device)
         computing.wait_event(self.arrived)
         for parameter in self._parameters():
-            parameter.data.record_stream(computing)  # its memory isn't given away before the computing is done with it
+            parameter.data.record_stream(computing)  # its memory isn't reused before the computation is done with it
         self.arrived = None
 
     def release(self) -> None:

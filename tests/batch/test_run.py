@@ -299,7 +299,7 @@ def too_large_within(images):
 def check_that_b_alone_failed(out: Path, said: str) -> None:
     assert statuses(out) == {"a": "made", "b": "failed", "c": "made"}
     assert report_of(out)["items"][1]["reason"].startswith("out of memory: try --memory lowest")
-    assert [said.count(f"again with --memory {mode}\n") for mode in ("low", "lowest")] == [1, 1]
+    assert [said.count(f"retrying with --memory {mode}\n") for mode in ("low", "lowest")] == [1, 1]
     assert said.count("trying again: out of memory") == 1
     assert "Traceback" not in said
     assert hidden_in(out) == []

@@ -74,8 +74,8 @@ def test_out_of_memory_fewer_are_tried(autoencoder: Autoencoder, limit: Callable
     assert relative_error(frames, expected) < 1e-5
     assert advanced == [7]
     assert warnings == [
-        "warning: out of memory decoding 7 frames at a time; now 3, for the same clip",
-        "warning: out of memory decoding 3 frames at a time; now 1, for the same clip",
+        "warning: out of memory decoding 7 frames at a time; now 3, with the same result",
+        "warning: out of memory decoding 3 frames at a time; now 1, with the same result",
     ]
 
 

@@ -219,7 +219,7 @@ def test_sampling_without_memory_goes_on_in_a_lower_mode(
     assert small.record["memory"] == "high", "other clips are not slowed"
     assert len(tried) == 1
     assert not any(still_held), "the memory of the failed try is free without waiting for the collector"
-    assert capsys.readouterr().err.count("again with --memory low") == 1
+    assert capsys.readouterr().err.count("retrying with --memory low") == 1
     assert clip.record["memory"] == "low"
     assert np.abs(clip.frames.astype(int) - pipeline(subject(golden), **arguments(golden)).frames).max() <= 1
 
@@ -276,7 +276,7 @@ def test_default_device_and_precision() -> None:
 
 
 def test_device_and_precision_that_are_not_there() -> None:
-    with pytest.raises(UserError, match=r"'cuda:9' is not there: this machine has .*cpu"):
+    with pytest.raises(UserError, match=r"'cuda:9' is not available: this machine has .*cpu"):
         choose_device("cuda:9")
     with pytest.raises(UserError, match="fp16, bf16, fp32"):
         choose_precision("fp8", torch.device("cpu"))

@@ -46,7 +46,7 @@ def test_as_many_clips_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_mode_is_told() -> None:
-    with pytest.raises(UserError, match=r"memory 'lo' is not known: give one of auto, high, low, lowest"):
+    with pytest.raises(UserError, match=r"unknown memory mode 'lo': give one of auto, high, low, lowest"):
         choose_memory("lo", load_config("svd_tiny"), CPU, torch.float32)
 
 
