@@ -1,1 +1,1 @@
-"""What may be asked for: from words to a checked request."""
+"""What can be requested: from words on a command line to a checked request."""

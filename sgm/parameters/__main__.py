@@ -13,12 +13,12 @@ COMMAND = "python -m sgm.parameters > docs/parameters.md"
 
 HEAD = f"""# Parameters
 
-Every parameter of `sample.py`. All are optional and written `--name value`; lists go without spaces or in quotes, as in
-`--elevations_deg "[10,20,10]"`. In Python the same names are keyword arguments, see [Python](python.md).
+Every parameter of `sample.py`. All are optional and written `--name value`; lists are written without spaces or in
+quotes, as in `--elevations_deg "[10,20,10]"`. In Python the same names are keyword arguments, see [Python](python.md).
 
-A mistake is reported in one line (mistakes in a list of images in one line each) before anything is loaded. A parameter
-that the version has no use for gets a warning. Exit codes: 0 done, 1 something failed, 2 a mistake in the request,
-130 stopped by Ctrl-C.
+A mistake is reported in one line (one for each mistake in a list of images) before anything is loaded. A parameter that
+the version doesn't use gets a warning. Exit codes: 0 done, 1 something failed, 2 a mistake in the request, 130 stopped
+by Ctrl-C.
 
 This page is generated from the declarations that check the values and print `python sample.py --help`:
 
@@ -29,7 +29,7 @@ This page is generated from the declarations that check the values and print `py
 
 
 def parameters_page() -> str:
-    """The page in Markdown: a table of each group, with what a parameter does, what is allowed, and its default."""
+    """The page in Markdown: a table for each group, with what a parameter does, what is allowed, and its default."""
     declared = SAMPLE.parameters
     grouped = [name for names in GROUPS.values() for name in names]
     assert sorted(grouped) == sorted(declared), sorted({*grouped} ^ {*declared})
@@ -48,7 +48,7 @@ def _section(title: str, rows: Iterable[tuple[str, Parameter, object]]) -> str:
 
 
 def _plain(words: str) -> str:
-    """Words in which nothing counts as Markdown."""
+    """The text with everything escaped that Markdown would interpret."""
     return re.sub(r"([\\|*<>\[\]])", r"\\\1", words)
 
 

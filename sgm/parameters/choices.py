@@ -1,4 +1,4 @@
-"""Choices that several commands offer: their names, and the fields that offer them, declared once."""
+"""Choices shared by several commands: their names and their fields, declared once."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ MEMORY_MODES = ("high", "low", "lowest")  # see `sgm.runtime.memory`
 
 
 def device_parameter() -> Any:
-    """The field for what to compute on."""
+    """The field for the device."""
     return parameter(
         None,
         DEVICE,
         "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu).",
-        default_text="cuda where there is one, else mps or cpu",
+        default_text="cuda if available, else mps or cpu",
     )
 
 
 def precision_parameter() -> Any:
-    """The field for the kind of number to compute with."""
+    """The field for the precision."""
     return parameter(
         None,
         NAME,
-        "The kind of number the UNet and the image tower compute with: in fp16 and bf16 these two need half the"
-        " memory of fp32. Decoding, which needs the most, is always in fp32.",
+        "The number format that the UNet and the image tower compute in: fp16 and bf16 need half the memory of fp32."
+        " Decoding, which needs the most memory, is always in fp32.",
         choices=PRECISIONS,
         default_text="fp16 on cuda, else fp32",
     )
@@ -40,8 +40,8 @@ def fp8_parameter() -> Any:
     return parameter(
         "off",
         NAME,
-        "Keep the UNet's weights in 8 bits (weights), which takes half of fp16's memory, or multiply in 8 bits as well"
-        " (linears), on graphics cards that can. The clip differs a little.",
+        "Keep the UNet's weights in 8 bits (weights), which takes half the memory of fp16, or also multiply in 8 bits"
+        " (linears), on graphics cards that can. The clip differs slightly.",
         choices=FP8_MODES,
     )
 
@@ -51,6 +51,6 @@ def compile_parameter() -> Any:
     return parameter(
         False,
         TRUTH,
-        "Compile the network's blocks first: the first clip takes longer, the others less. For many clips of one size.",
+        "Compile the network's blocks first: the first clip takes longer, later ones less. For many clips of one size.",
         default_text="no",
     )

@@ -1,7 +1,7 @@
-"""The command line, alike for every command: words to a request, help, errors, exit codes.
+"""The command line, the same for every command: from words to a request, help, errors, exit codes.
 
-Fire by itself guesses types, and calls a function before it complains of a flag that the function doesn't have. Here it
-only collects the flags' texts; a request is built from them, which checks names and values before any work starts.
+On its own, Fire guesses types, and calls a function before it complains about a flag that the function doesn't have.
+Here it only collects the flags' texts; building a request from them checks names and values before any work starts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Request = TypeVar("Request")
 HELP_WIDTH = 100
 NAME_WIDTH = 30
 DONE, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
-VERBOSE = Parameter(TRUTH, "Show the whole traceback of an error.", default_text="no")
+VERBOSE = Parameter(TRUTH, "Show the full traceback of an error.", default_text="no")
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Command(Generic[Request]):
     """One command.
 
     usage: how it is called, such as "python -m sgm.benchmark VERSION". purpose: a sentence or two.
-    kinds: the dataclasses that declare its parameters (see `parameter`). make: a request from the given texts by name;
-    by default the only kind's own. leading: parameters whose values may come first, without their names.
-    groups: of the help, each a title and its parameters; by default one of all. example: a flag as it is written.
-    more_help: what follows the parameters. kept: what Ctrl-C leaves behind.
+    kinds: the dataclasses that declare its parameters (see `parameter`). make: builds a request from the given texts by
+    name; by default the only kind's constructor. leading: parameters whose values may come first, without their names.
+    groups: of parameters in the help, by title; by default all in one. example: a flag as it should be written.
+    more_help: what follows the parameters in the help. kept: what Ctrl-C leaves behind.
     """
 
     usage: str
@@ -55,11 +55,11 @@ class Command(Generic[Request]):
         return {name: (it, getattr(kind, name)) for kind in self.kinds for name, it in parameters_of(kind).items()}
 
     def read(self, words: Sequence[str]) -> Request:
-        """The request that the words ask for. Raises UserError."""
+        """The request that the words describe. Raises UserError."""
         return self.request(read_flags(words, self))
 
     def request(self, given: Mapping[str, str]) -> Request:
-        """The request that holds the given texts. Raises UserError."""
+        """The request built from the given texts. Raises UserError."""
         if self.make is not None:
             return self.make(given)
         (kind,) = self.kinds
@@ -85,9 +85,9 @@ class Command(Generic[Request]):
 
 
 def run(command: Command[Request], work: Callable[[Request], int | None], words: Sequence[str] | None = None) -> int:
-    """Do the work that the words ask for, by default those of this process. Returns the exit code.
+    """Run `work` on the request that the words, by default this process's own, describe. Returns the exit code.
 
-    0: done; 1: `work` returned it, or something failed; 2: the user's mistake; 130: Ctrl-C. An error takes a line on
+    0: done; 1: `work` returned it, or something failed; 2: the user's mistake; 130: Ctrl-C. An error is one line on
     stderr, with `--verbose` after its traceback. `-h` and `--help` print the help, `-V` the program's version.
     """
     open_standard_streams()
@@ -95,7 +95,7 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
     words = sys.argv[1:] if words is None else words
     if _asked_to_print(words, command.help_text):
         return DONE
-    # OpenMP's threads wait busily by default, which makes everything ten times slower on cores that others use, too.
+    # OpenMP's threads busy-wait by default, which makes everything ten times slower on cores that others use, too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     verbose = False
     try:
@@ -107,7 +107,7 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
     except UserError as error:
         return _end(f"error: {error}", BAD_REQUEST, verbose)
     except KeyboardInterrupt:
-        if is_whole_process:  # a second one would find Python and libraries at their cleaning up, and show where
+        if is_whole_process:  # a second one would interrupt the cleanup of Python and its libraries
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         return _end("stopped by Ctrl-C" + (f"; {command.kept}" if command.kept else ""), INTERRUPTED, verbose)
     except Exception as error:
@@ -118,7 +118,7 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
 def run_one_of(
     commands: Mapping[str, tuple[Command[Any], Callable[[Any], int | None]]], words: Sequence[str] | None = None
 ) -> int:
-    """The same for a command of several actions, of which the first word names one."""
+    """The same for a command with several actions; the first word names one."""
     words = sys.argv[1:] if words is None else words
     help_texts = (command.help_text() for command, _ in commands.values())
     if not words or words[0] not in commands:
@@ -131,7 +131,7 @@ def run_one_of(
 
 
 def read_flags(words: Sequence[str], command: Command[Any]) -> dict[str, str]:
-    """The text of each flag by its name; words before any flag are those of the command's leading parameters.
+    """The text of each flag by its name; words before any flag are the values of the leading parameters.
 
     Raises UserError for a flag given twice and for a word that belongs to no flag.
     """
@@ -154,13 +154,13 @@ def read_flags(words: Sequence[str], command: Command[Any]) -> dict[str, str]:
     if repeated := next((name for name in dict.fromkeys(names) if name and names.count(name) > 1), None):
         raise UserError(f"{repeated} is given {names.count(repeated)} times: give it once")
     for word in words:
-        if word in ("-", "--") or word.startswith("--="):  # Fire's own language; a flag without a name
+        if word in ("-", "--") or word.startswith("--="):  # Fire's own syntax; a flag without a name
             _refuse(word, command)
     return cast(dict[str, str], fire.Fire(collect, command=list(words), name="", serialize=_print_nothing))
 
 
 def _asked_to_print(words: Sequence[str], help_text: Callable[[], str]) -> bool:
-    """Print the help or the version where the words ask for it; whether they do."""
+    """Print the help or the version if the words ask for it; returns whether they do."""
     if "-h" in words or "--help" in words:
         print_safely(help_text(), sys.stdout)
     elif list(words) in (["-V"], ["--version"]):
@@ -192,4 +192,4 @@ def _refuse(word: str, command: Command[Any]) -> NoReturn:
 
 
 def _print_nothing(_: Any) -> None:
-    """What Fire prints of the flags."""
+    """Keep Fire from printing the flags."""

@@ -1,7 +1,7 @@
-"""One parameter as the dataclass fields of a request declare it: how its value is read, its range, its explanation.
+"""One parameter, declared as a dataclass field of a request: how its value is read, its range, its explanation.
 
-The same declaration checks the value, words the error and prints the line of `--help`. A value is either what Python
-code gives (23, 0.5, [10, 15]) or the text of a command line ("23", "0.5", "[10,15]").
+The same declaration checks the value, words the error and prints the line of `--help`. A value is either a
+Python value (23, 0.5, [10, 15]) or text from a command line ("23", "0.5", "[10,15]").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean, shortened
 
-FLAG_WITHOUT_VALUE = "True"  # what Fire makes of a flag that no value follows
+FLAG_WITHOUT_VALUE = "True"  # what Fire makes of a flag without a value
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a field declares beside its name and default. Ranges include both ends."""
+    """What a field declares besides its name and default. Ranges include both ends."""
 
     kind: Kind
     explanation: str
@@ -48,7 +48,7 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """What may be given, in words: `a whole number from 0 to 255`."""
+        """What is allowed, in words: `a whole number from 0 to 255`."""
         if self.choices:
             return f"{'some' if self.kind is NAMES else 'one'} of {', '.join(self.choices)}"
         span = "" if self.low is None or self.high is None else f" from {self.low} to {self.high}"
@@ -89,7 +89,7 @@ def parameters_of(owner: type) -> dict[str, Parameter]:
 
 
 def read_fields(instance: Any) -> None:
-    """Convert and check every declared field of a frozen dataclass: to be called from its `__post_init__`."""
+    """Convert and check every declared field of a frozen dataclass; call it from `__post_init__`."""
     for name, declared in parameters_of(type(instance)).items():
         object.__setattr__(instance, name, declared.read(name, getattr(instance, name)))
 
@@ -139,7 +139,7 @@ def _read_path(value: Any) -> Path:
         raise ValueError
     try:
         return Path(value).expanduser()
-    except RuntimeError:  # ~name of nobody
+    except RuntimeError:  # ~name of an unknown user
         return Path(value)
 
 
@@ -178,7 +178,7 @@ SEED = Kind(_read_seed, "random, or a whole number", "N|random")
 NUMBER = Kind(_read_number, "a number", "X")
 TRUTH = Kind(_read_truth, "true or false", "true|false")
 NAME = Kind(_read_name, "a name", "NAME")
-NAMES = Kind(_read_names, "names with commas between", "NAME,NAME")
+NAMES = Kind(_read_names, "names separated by commas", "NAME,NAME")
 PATH = Kind(_read_path, "the path of a local file or folder", "PATH")
 INTERVAL = Kind(_read_interval, "two numbers", "LOW,HIGH", ", the lower one first, such as [0.1,100]")
 ANGLES = Kind(_read_numbers, "a number of degrees", "DEGREES", ", or a list such as [10,20,10]")

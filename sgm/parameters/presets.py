@@ -1,4 +1,4 @@
-"""Named trades of fidelity for speed: what each changes of how a clip is sampled (losses: docs/speed_and_memory.md)."""
+"""Named trade-offs between fidelity and speed: how each samples a clip (losses: docs/speed_and_memory.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """Sampling parameters by name; `share_of_steps` is of the steps that the version prescribes."""
+    """Sampling parameters by name; `share_of_steps` is of the version's own number of steps."""
 
     share_of_steps: float
     schedule: str

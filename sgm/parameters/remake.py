@@ -1,8 +1,8 @@
-"""Making a recorded clip again: the parameters that its record holds.
+"""Making a recorded clip again, from the parameters in its record.
 
-A record may come from anyone. Only what makes the clip is taken from it: how it is sampled, with which model, and
-what identifies image and weights. Where files are written to, what is fetched and how the work is done is for the
-user alone to say.
+A record may come from anyone. Only what determines the clip is taken from it: how it is sampled, with which model, and
+what identifies image and weights. Where files are written, what is downloaded and how the work is done is up to the
+user alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..outputs.record import read_record
 from .parameter import parameters_of
 from .sampling import SamplingParameters
 
-# What may be given beside a record: nothing that changes the clip, but for the device's own noise and rounding.
+# What may be given along with a record: nothing that changes the clip, except for a device's own noise and rounding.
 MAY_DIFFER = (
     "output_folder",
     "device",
@@ -35,9 +35,9 @@ _REPOSITORY, _COMMIT = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII), re.co
 
 
 def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[str, Any]:
-    """Everything that makes the clip again, by parameter name; `given` are names that the user gives instead.
+    """Everything needed to make the clip again, by parameter name; `given` names what the user gives instead.
 
-    Raises UserError for a file that is no record, and for a record that holds anything else.
+    Raises UserError for a file that isn't a record, and for a record that holds anything else.
     """
     record = read_record(record_path)
     parameters, output = record["parameters"], record["output"]
@@ -59,8 +59,11 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
 
 
 def recorded_sampling(record: Mapping[str, Any]) -> SamplingParameters:
-    """How a record's clip is sampled. Raises UserError where it has parameters beside those, version and config."""
-    sampling = {"fps": record["output"]["fps"], **record["parameters"]}  # fps was none of the parameters once
+    """How a record's clip is sampled. Raises UserError for parameters other than those, version and config."""
+    sampling = {
+        "fps": record["output"]["fps"],
+        **record["parameters"],
+    }  # older records keep fps only in the output section
     for name in ("version", "config"):
         sampling.pop(name, None)
     if others := sorted(sampling.keys() - parameters_of(SamplingParameters).keys()):
@@ -72,7 +75,7 @@ def recorded_sampling(record: Mapping[str, Any]) -> SamplingParameters:
 
 
 def _check_config(record_path: Path, path: str) -> None:
-    """Raises UserError where a file is no configuration, without a word of what it holds: it may be anybody's."""
+    """Raise UserError if a file isn't a configuration, without revealing any of its content: it may be anyone's."""
     try:
         load_config("recorded", Path(path))
     except (UserError, OSError):
@@ -83,14 +86,14 @@ def _check_config(record_path: Path, path: str) -> None:
 
 
 def _checkpoint_address(record_path: Path, recorded: Mapping[str, Any]) -> str | None:
-    """Where the recorded weights are: the commit of the repository that they came from, or their path."""
+    """Where the recorded weights are: the repository and commit that they came from, or their path."""
     if "repository" not in recorded:
         path: str | None = recorded["path"]
         return path
     repository, commit = recorded["repository"], recorded.get("revision", "")
     if not _REPOSITORY.fullmatch(repository) or not _COMMIT.fullmatch(commit):
         raise UserError(
-            f"{record_path} names no repository and commit, but {shortened(repr(repository))} and"
-            f" {shortened(repr(commit))}: remove both from the record, and give the weights with --checkpoint"
+            f"{record_path} names {shortened(repr(repository))} and {shortened(repr(commit))}, which aren't a"
+            " repository and a commit: remove both from the record, and give the weights with --checkpoint"
         )
     return f"{repository}@{commit}"

@@ -1,6 +1,6 @@
-"""What a user asks for: one run of the command line, checked and frozen before anything heavy is imported.
+"""What a user requests: one run of the command line, checked and frozen before anything heavy is imported.
 
-The fields explain themselves: from these declarations come the checks, the error messages and `--help`.
+The fields document themselves: the checks, the error messages and `--help` come from their declarations.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ELSEWHERE = {  # what other programs call a parameter
     "decode_chunk_size": "decoding_t",
 }
 HINTS = {name: f"did you mean {ours}?" for name, ours in ELSEWHERE.items()} | {
-    "prompt": "these models take no text; motion_bucket_id says how much moves"
+    "prompt": "these models take no text; motion_bucket_id sets how much moves"
 }
 
 
@@ -77,29 +77,29 @@ class Request:
     """One run of `sample.py`: what to make clips from, with which model, where they go, and how they are sampled.
 
     After construction `input_path` and `output_folder` are resolved for the version; `settings` is `sampling` resolved.
-    Raises UserError for anything that is wrong with the values; whether the files exist is for their readers to say.
+    Raises UserError for invalid values; whether the files exist is checked by their readers.
     """
 
     input_path: Path = parameter(
         None,
         PATH,
-        "An image, or a video, whose first frame counts; or many, of which a rerun makes only what is missing: a folder"
-        " with images, a pattern in quotes such as 'shots/*.png', a .txt file with a path a line, or a .jsonl file with"
-        " an object a line: input_path and, optionally, output_name and any parameter of how the clip is made."
-        " Relative paths in a file are relative to the file's folder.",
+        "An image, or a video, whose first frame is used; or many, of which a rerun makes only the missing ones: a"
+        " folder of images, a quoted pattern such as 'shots/*.png', a .txt file with one path per line, or a .jsonl"
+        " file with one object per line: input_path and, optionally, output_name and any parameter of how the clip is"
+        " made. Relative paths in a file are relative to that file's folder.",
         default_text="assets/test_image.png; assets/object.png for sv3d",
     )
     recursive: bool = parameter(
         False,
         TRUTH,
-        "Take the images of a folder's subfolders too; their clips go into subfolders of the same names.",
+        "Include the images in a folder's subfolders; their clips go into subfolders of the same names.",
         default_text="no",
     )
     version: str = parameter(
         "svd_xt",
         NAME,
-        "Which model to use. The svd versions set a photo in motion, the sv3d versions turn around an object;"
-        " the tiny ones come with the program and run anywhere.",
+        "Which model to use. The svd versions set a photo in motion, the sv3d versions circle an object; the"
+        " tiny ones are included and run anywhere.",
         choices=tuple(RELEASES),
     )
     output_folder: Path = parameter(
@@ -112,13 +112,13 @@ class Request:
     formats: tuple[str, ...] = parameter(
         DEFAULT_FORMATS,
         FORMATS_KIND,
-        "What to write beside the record: a video, animations, the single frames as JPEGs.",
+        "What to write besides the record: a video, animations, the individual frames as JPEGs.",
         default_text=",".join(DEFAULT_FORMATS),
     )
     quality: int = parameter(
         DEFAULT_QUALITY,
         WHOLE,
-        "How well MP4, WebP and JPEGs keep the picture, as JPEG counts; below 95 the watermark may get lost.",
+        "The picture quality of MP4, WebP and JPEGs, on JPEG's scale; below 95 the watermark may be lost.",
         low=1,
         high=100,
     )
@@ -128,38 +128,38 @@ class Request:
     memory: str = parameter(
         "auto",
         NAME,
-        "How much memory to use, for the same clip: high is the quickest; low does more things one after another, and"
-        " keeps on a graphics card only the model at work; lowest only parts of it. auto takes the first that there is"
-        " room for.",
+        "How much memory to use, for the same clip: high is the fastest; low does more things one after another, and"
+        " keeps on a graphics card only the model in use; lowest keeps only parts of it there. auto takes the first"
+        " that fits.",
         choices=("auto", *MEMORY_MODES),
     )
     batch_size: int | str = parameter(
         1,
         BATCH_SIZE,
-        "How many images of a batch, of one size and number of frames, go through the network at once: quicker on a"
-        " graphics card that has room, and the same clips to rounding. auto takes as many as there is room for.",
+        "How many images of a batch, of the same size and number of frames, go through the network at once: faster on a"
+        " graphics card that has room, and the same clips up to rounding. auto takes as many as fit.",
     )
     compile: bool = compile_parameter()
     engine: str = parameter(
         "local",
         NAME,
-        "Who makes the clips of a batch: this process (local), or workers on a Ray cluster, each with a model of its"
-        " own (ray). The cluster's machines must see inputs, outputs, weights and this project under the same paths.",
+        "What makes the clips of a batch: this process (local), or workers on a Ray cluster, each with its own model"
+        " (ray). The cluster's machines must see inputs, outputs, weights and this project at the same paths.",
         choices=("local", "ray"),
     )
     ray_address: str | None = parameter(
         None,
         NAME,
-        "The cluster to use, from one of its machines: HOST:PORT of its head, or auto for the one that runs here.",
+        "The cluster to use, from one of its machines: HOST:PORT of its head, or auto for the one running here.",
         default_text="a cluster of this machine alone, for the duration of the run",
     )
     gpus_per_worker: float | None = parameter(
         None,
         NUMBER,
-        "How much of a graphics card a worker takes: 0.5 puts two on each. 0 computes on the processor.",
+        "How much of a graphics card a worker takes: 0.5 puts two workers on each. 0 computes on the processor.",
         low=0,
         high=1,
-        default_text="1 where the cluster has graphics cards, else 0",
+        default_text="1 if the cluster has graphics cards, else 0",
     )
     cpus_per_worker: int | None = parameter(
         None,
@@ -167,37 +167,37 @@ class Request:
         "How many processor cores a worker takes.",
         low=1,
         high=1024,
-        default_text="1 beside a graphics card, else all of the smallest machine",
+        default_text="1 with a graphics card, else all cores of the smallest machine",
     )
     checkpoint: Path | None = parameter(
         None,
         PATH,
-        "The model's weights: a .safetensors file, a folder of diffusers' layout, or OWNER/NAME[@REVISION] of"
-        " huggingface.co, of which what is in the cache is used.",
+        "The model's weights: a .safetensors file, a folder in diffusers' layout, or OWNER/NAME[@REVISION] on"
+        " huggingface.co, which is read from the cache.",
         default_text="checkpoints/VERSION.safetensors, bundled or your own, else the version's own repository",
     )
     download: bool = parameter(
         False,
         TRUTH,
-        "Fetch weights that are not there from their repository on huggingface.co. Nothing is fetched without this.",
+        "Download missing weights from their repository on huggingface.co. Nothing is downloaded without this.",
         default_text="no",
     )
     config: Path | None = parameter(
         None,
         PATH,
-        "The YAML file that describes the model, for weights of your own.",
+        "The YAML file that describes the model, for your own weights.",
         default_text="configs/VERSION.yaml of the project",
     )
     from_record: Path | None = parameter(
         None,
         PATH,
-        "Make a clip again from the NAME.json beside it. Beside this only output_folder, verbose, memory, compile,"
-        " download, device (another kind draws other noise, in the precision that suits it) and, where the files have"
+        "Make a clip again from the NAME.json saved with it. With this, only output_folder, verbose, memory, compile,"
+        " download, device (another kind draws different noise, in the precision that suits it) and, if the files have"
         " moved, input_path, checkpoint and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(
-        False, TRUTH, "Say every parameter that is used, and show the whole traceback of an error.", default_text="no"
+        False, TRUTH, "Print every parameter used, and the full traceback of an error.", default_text="no"
     )
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
     settings: SamplingSettings = field(init=False, repr=False)
@@ -227,9 +227,9 @@ def _check_engine(request: Request) -> None:
 
 
 def make_request(given: Mapping[str, Any]) -> Request:
-    """The request that holds the given parameters, by name, and the defaults of all others.
+    """The request with the given parameters, by name, and the defaults for all others.
 
-    Raises UserError for an unknown name, a bad value, and what may not be given beside `from_record`.
+    Raises UserError for an unknown name, a bad value, and what may not be given with `from_record`.
     """
     of_sampling, of_request = parameters_of(SamplingParameters), parameters_of(Request)
     for name in given:
@@ -245,13 +245,13 @@ def _with_record(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in (*MAY_DIFFER, "from_record"):
             raise UserError(
-                f"{name} can't be given beside from_record, which makes the same clip again: omit one of the two"
+                f"{name} can't be given with from_record, which makes the same clip again: omit one of the two"
             )
     path = parameters_of(Request)["from_record"].read("from_record", given["from_record"])
     recorded = recorded_parameters(path, given)
     values = recorded | dict(given)
     if kind_of_device(values.get("device")) != kind_of_device(recorded.get("device")):
-        values["precision"] = None  # that of a graphics card may overflow elsewhere: what suits the new device
+        values["precision"] = None  # a graphics card's may overflow elsewhere: use what suits the new device
     if values["input_path"] is None:
         raise UserError(f"the image of {path} came from memory, not from a file: give it with --input_path FILE")
     return values

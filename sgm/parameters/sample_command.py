@@ -1,4 +1,4 @@
-"""The command line of `sample.py`: its parameters in groups, and what it says before the work."""
+"""The command line of `sample.py`: its parameters in groups, and what it prints before the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .command_line import Command
 from .request import Request, make_request
 from .sampling import SamplingParameters, ignored_parameters
 
-# From what most clips need to what few do; every parameter is in one group.
+# From the most to the least commonly needed; every parameter is in one group.
 GROUPS = {
     "What to make": ("input_path", "version", "output_folder", "seed", "num_frames", "width", "height", "recursive"),
     "Motion": ("motion_bucket_id", "fps_id", "fps", "cond_aug"),
@@ -38,7 +38,7 @@ Examples:
 
 
 def _make_request(given: Mapping[str, str]) -> Request:
-    """The request; what its version ignores gets a warning."""
+    """The request, with a warning for each parameter that its version ignores."""
     request = make_request(given)
     ignored = ignored_parameters(request.model)
     for name in [name for name in given if name in ignored]:
@@ -74,7 +74,7 @@ SAMPLE = Command[Request](
 
 
 def run(work: Callable[[Request], int], words: Sequence[str] | None = None) -> int:
-    """Do the work that the words of the command line ask for; returns the exit code (see `command_line.run`)."""
+    """Run `work` on the request that the words describe; returns the exit code (see `command_line.run`)."""
 
     def say_values_and_work(request: Request) -> int:
         if request.verbose:

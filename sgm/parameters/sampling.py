@@ -1,7 +1,7 @@
-"""How one image becomes a clip: what may be asked for, checked before anything heavy is imported, and the settings.
+"""How one image becomes a clip: the parameters, checked before anything heavy is imported, and the settings.
 
-The fields of `SamplingParameters` explain themselves: from their declarations come the checks, the error messages and
-`--help`. Resolved for a version they become `SamplingSettings`, in which nothing is left to decide.
+The fields of `SamplingParameters` document themselves: the checks, the error messages and `--help` come from their
+declarations. Resolved for a version they become `SamplingSettings`, which leave nothing to decide.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALL_NOISE_LEVELS = (0.0, 1000.0)  # wider than any schedule
 
 @dataclass(frozen=True)
 class SamplingParameters:
-    """How one image becomes a clip, as asked for. None stands for what the version prescribes (see `resolved_for`).
+    """How one image becomes a clip, as requested. None stands for the version's own value (see `resolved_for`).
 
     Raises UserError for a value of the wrong kind or out of its range.
     """
@@ -47,7 +47,7 @@ class SamplingParameters:
         "exact",
         NAME,
         "How far to trade fidelity for speed: it sets the steps, the schedule, the sampler and the cache, unless these"
-        " are given. exact is the released sampler; balanced takes half the time, fast a sixth to a fourth.",
+        " are given. exact is the released sampler; balanced takes half the time, fast a sixth to a quarter.",
         choices=tuple(PRESETS),
     )
     schedule: str | None = parameter(
@@ -61,15 +61,15 @@ class SamplingParameters:
     sampler: str | None = parameter(
         None,
         NAME,
-        "How a step is taken: euler (the released sampler), heun (finer, two calls of the network a step) or dpmpp_2m"
-        " (finer for one call).",
+        "How a step is taken: euler (the released sampler), heun (finer, with two network calls per step) or dpmpp_2m"
+        " (finer, with one).",
         choices=SAMPLERS,
         default_text="the preset's: euler in exact",
     )
     guidance_interval: tuple[float, float] | None = parameter(
         None,
         INTERVAL,
-        "The lowest and the highest noise level at which guidance is computed; a step outside takes half the time."
+        "The lowest and the highest noise level at which guidance is computed; steps outside take half the time."
         " The released schedules go from 700 down to 0.",
         low=0,
         high=1000,
@@ -78,28 +78,30 @@ class SamplingParameters:
     cache_interval: int | None = parameter(
         None,
         WHOLE,
-        "Compute the network's deep layers only at every N-th step and reuse their result in between: quicker, and"
+        "Compute the network's deep layers only at every N-th step and reuse their result in between: faster, but"
         " further from the exact clip.",
         low=1,
         high=100,
-        default_text="the preset's: 1, each step, in exact",
+        default_text="the preset's: 1 (every step) in exact",
     )
     fps_id: int = parameter(
         6,
         WHOLE,
-        "The frame rate that the motion is made for: low values move further from frame to frame, high ones less."
-        " The video plays at this rate too, unless fps says otherwise.",
+        "The frame rate that the motion is made for: with low values more moves between frames, with high ones less."
+        " The video plays at this rate too, unless fps is given.",
         low=1,
         high=60,
     )
     fps: float | None = parameter(
-        None, NUMBER, "How many frames a second the video plays at.", low=0.1, high=240, default_text="fps_id"
+        None, NUMBER, "How many frames per second the video plays at.", low=0.1, high=240, default_text="fps_id"
     )
-    motion_bucket_id: int = parameter(127, WHOLE, "How much moves: 0 is nearly still, 255 the most.", low=0, high=255)
+    motion_bucket_id: int = parameter(
+        127, WHOLE, "How much moves: 0 is nearly still, 255 moves the most.", low=0, high=255
+    )
     cond_aug: float | None = parameter(
         None,
         NUMBER,
-        "How much noise is added to the input image: more frees the motion, less keeps the image's details.",
+        "How much noise is added to the input image: more allows freer motion, less preserves the image's details.",
         low=0,
         high=10,
         default_text="0.02; 1e-05 for sv3d",
@@ -107,8 +109,8 @@ class SamplingParameters:
     seed: int = parameter(
         23,
         SEED,
-        "The number that the random noise grows from: the same seed makes the same clip again, another seed another"
-        " clip. random (or -1) takes a new one, which the record keeps.",
+        "The seed of the random noise: the same seed makes the same clip again, another seed a different clip."
+        " random (or -1) draws a new one, which the record keeps.",
         low=0,
         high=2**63 - 1,
     )
@@ -122,22 +124,22 @@ class SamplingParameters:
     decode: str = parameter(
         "chunked",
         NAME,
-        "Whether each decoding_t frames are decoded by themselves (chunked, as released), or all frames with knowledge"
-        " of each other, without seams between chunks (seamless).",
+        "Whether frames are decoded in independent chunks of decoding_t (chunked, as released), or all together,"
+        " without seams between chunks (seamless).",
         choices=("chunked", "seamless"),
     )
     elevations_deg: float | tuple[float, ...] = parameter(
         DEFAULT_ELEVATION_DEG,
         ANGLES,
-        "How high the camera stands: one angle for the whole orbit, one a frame, or a few key angles that the frames"
-        " between are interpolated from. 0 looks from the side, 90 from straight above (sv3d_p and sv3d_tiny only).",
+        "How high the camera is, in degrees: one angle for the whole orbit, one per frame, or a few key angles to"
+        " interpolate between. 0 looks from the side, 90 from straight above (sv3d_p and sv3d_tiny only).",
         low=-90,
         high=90,
     )
     azimuths_deg: tuple[float, ...] | None = parameter(
         None,
         ANGLES,
-        "Where around the object the camera stands, in degrees: one angle a frame or a few key angles"
+        "Where around the object the camera is, in degrees: one angle per frame, or a few key angles"
         " (sv3d_p and sv3d_tiny only).",
         default_text="one even turn around the object",
     )
@@ -155,12 +157,12 @@ class SamplingParameters:
         "The video's width in pixels, divisible by 64 (by less for the tiny versions).",
         low=8,
         high=MAX_OUTPUT_SIDE,
-        default_text="by the image's shape, within the version's own size",
+        default_text="from the image's shape, within the version's own size",
     )
     height: int | None = parameter(
         None,
         WHOLE,
-        "The video's height in pixels, like the width; where only one is given, the other follows the image's shape.",
+        "The video's height in pixels, like the width; if only one is given, the other follows the image's shape.",
         low=8,
         high=MAX_OUTPUT_SIDE,
         default_text="as for the width",
@@ -172,7 +174,7 @@ class SamplingParameters:
             object.__setattr__(self, "azimuths_deg", (self.azimuths_deg,))
 
     def resolved_for(self, config: ModelConfig) -> SamplingSettings:
-        """The same with everything decided that the version and the other parameters decide.
+        """The settings for a version, with everything decided that was left open.
 
         Raises UserError for more angles than frames, and for sizes that the version can't make.
         """
@@ -235,10 +237,10 @@ class Framing:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How one clip is made, everything decided; the fields are explained at `SamplingParameters`.
+    """How one clip is made, with everything decided; `SamplingParameters` explains the fields.
 
-    guidance_interval: the lowest and the highest noise level with guidance. fps: frames a second that the video plays
-    at. orbit: the camera of each frame; None where the version takes no angles.
+    guidance_interval: the lowest and the highest noise level with guidance. fps: frames per second of the
+    video. orbit: the camera of each frame; None if the version takes no angles.
     """
 
     num_frames: int
@@ -261,7 +263,7 @@ class SamplingSettings:
     def as_parameters(self, size: tuple[int, int] | None = None) -> dict[str, Any]:
         """The settings as fields of `SamplingParameters` that resolve to them again, for JSON.
 
-        size: (width, height) of the frame, where the image has decided it.
+        size: (width, height) of the frame, if the image has decided it.
         """
         values = asdict(self)
         orbit, framing = values.pop("orbit"), values.pop("framing")
@@ -271,7 +273,7 @@ class SamplingSettings:
 
 
 def ignored_parameters(config: ModelConfig) -> dict[str, str]:
-    """Names of the sampling parameters that a version makes no use of, each with the reason."""
+    """The names of the sampling parameters that a version ignores, each with the reason."""
     used = {scalar.name for scalar in config.scalars}
     ignored = {}
     if "fps_id" not in used:

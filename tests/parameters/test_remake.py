@@ -109,7 +109,7 @@ def test_the_same_kinds_of_files_in_the_same_quality_come_with_it(made, changed,
     [("--seed", "4"), ("--version", "svd_tiny"), ("--precision", "fp32"), ("--fps", "3"), ("--formats", "gif")],
 )
 def test_nothing_that_changes_the_clip_may_be_given_beside_it(made, flag, value):
-    with pytest.raises(UserError, match=f"{flag[2:]} can't be given beside from_record"):
+    with pytest.raises(UserError, match=f"{flag[2:]} can't be given with from_record"):
         SAMPLE.read(["--from_record", str(made / "out" / "photo.json"), flag, value])
 
 
@@ -207,7 +207,7 @@ def test_without_its_hash_an_image_is_not_taken(changed, capsys):
     "address", [{"repository": "../../etc", "revision": "a" * 40}, {"repository": "a/b", "revision": "main"}]
 )
 def test_a_repository_is_recorded_with_its_commit(changed, address):
-    with pytest.raises(UserError, match="names no repository and commit"):
+    with pytest.raises(UserError, match="which aren't a repository and a commit"):
         SAMPLE.read(["--from_record", str(changed(checkpoint=address))])
 
 
