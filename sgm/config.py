@@ -37,8 +37,8 @@ class ScalarConfig:
 class UNetConfig:
     """The video UNet. Level k has `model_channels * channel_mult[k]` channels at 1 / 2^k of the latent's size.
 
-    norm_groups: of every group normalisation. Groups of one or two channels, as 32 would be in a narrow network, take
-        out what is even over the picture, its colours among it.
+    norm_groups: of every group normalisation. Groups of only one or two channels, as 32 groups would have in a narrow
+        network, remove what is constant over the picture, including its colours.
     """
 
     model_channels: Annotated[int, Bounds(1, 1024)]
@@ -92,11 +92,11 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One version of the model. Sizes are pixels, `width` and `height` those that the version was trained at.
+    """One version of the model. Sizes are in pixels; `width` and `height` are those that the version was trained at.
 
     input: what the model sees of an image: the whole `picture`, scaled and cropped, or the `object` in it, framed on a
         white square.
-    ends_at_input: whether the clip's last frame is the input itself, as where an orbit comes back to the given view.
+    ends_at_input: whether the clip's last frame is the input itself, as when an orbit returns to the given view.
     """
 
     version: str
@@ -122,7 +122,7 @@ class ModelConfig:
 
     @property
     def latent_factor(self) -> int:
-        """How many pixels of a side make one latent."""
+        """Pixels per latent along each side."""
         return int(2 ** (len(self.vae.channel_mult) - 1))
 
     @property
@@ -137,7 +137,7 @@ class ModelConfig:
 
 
 def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
-    """The configuration of a version, from `configs/<version>.yaml` or from a file that takes its place.
+    """The configuration of a version, from `configs/<version>.yaml` or from a file that replaces it.
 
     A file may name a `base`: another file's name in the same folder, whose values it changes. Raises UserError for an
     unknown version, a missing file, an unknown or missing key, and a value of the wrong kind.
@@ -153,7 +153,7 @@ def load_config(version: str, config_file: Path | None = None) -> ModelConfig:
 
 
 def _contradictions(config: ModelConfig) -> Iterator[str]:
-    """What no model can be built from, though every value by itself is of the right kind."""
+    """What makes a model impossible, though each value by itself is valid."""
     unet, vae, clip = config.unet, config.vae, config.clip
     for name, levels in (("unet", unet.channel_mult), ("vae", vae.channel_mult)):
         if not levels:
@@ -161,9 +161,9 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
             return
     names = [scalar.name for scalar in config.scalars]
     if len(set(names)) < len(names):
-        yield f"scalars: {', '.join(names)} has one of them twice"
+        yield f"scalars: {', '.join(names)} has a duplicate"
     unet_widths = [unet.model_channels * mult for mult in unet.channel_mult]
-    last = len(unet_widths) - 1  # its width is the middle's too, which has attention always
+    last = len(unet_widths) - 1  # the middle block has its width too, and always has attention
     attending = [width for level, width in enumerate(unet_widths) if level in unet.attention_levels or level == last]
     divisible = [
         *(("unet: model_channels * channel_mult", width, "norm_groups", unet.norm_groups) for width in unet_widths),

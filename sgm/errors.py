@@ -1,4 +1,4 @@
-"""What a user can mend, what a machine lacks, and any error in one line."""
+"""Errors that a user can fix, resources that a machine lacks, and any error as one line."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class UserError(ValueError):
-    """A user's mistake: one line saying what is wrong, what is allowed and how to mend it.
+    """A user's mistake: one line saying what is wrong, what is allowed and how to fix it.
 
-    The command line prints the message and exits with code 2. Mistakes of the program itself are never of this type.
+    The command line prints the message and exits with code 2. Bugs in the program are never of this type.
     """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out.
 
-    torch has an OutOfMemoryError for CUDA alone; on mps and the processor it raises a RuntimeError that says so. cuBLAS
-    and cuDNN have words of their own, and cuDNN also finds no engine where none has memory to work in. oneDNN, on the
-    processor, has chosen how to compute and then can't create it.
+    torch has an OutOfMemoryError only for CUDA; on mps and the CPU it raises a RuntimeError that says so. cuBLAS and
+    cuDNN have their own wording, and cuDNN also fails to find an engine if none has enough memory to work in. oneDNN,
+    on the CPU, has chosen a primitive and then can't create it.
     """
     words = "out of memory|can(no|')t allocate memory|ALLOC(ATION)?_FAILED|unable to find an engine"
     words += "|could not create a primitive$"
@@ -31,17 +31,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_out_of_room(error: BaseException) -> bool:
-    """Whether an error says that nothing can be written any more: the disk or the quota is full, or it is read-only."""
+    """Whether an error says that nothing more can be written: the disk or the quota is full, or it is read-only."""
     return bool(error_numbers(error) & NO_ROOM)
 
 
 def error_numbers(error: BaseException) -> set[int | None]:
-    """The system's numbers of an OSError, or of that which a UserError tells of."""
+    """The errno of an OSError, or of the one that a UserError was raised from."""
     return {reason.errno for reason in (error, error.__cause__) if isinstance(reason, OSError)}
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says, for a user; an unforeseen one with its type."""
+    """An error's message for a user; an unexpected error's with its type."""
     if isinstance(error, UserError):
         return str(error)
     if is_out_of_memory(error):
@@ -61,14 +61,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def unknown_parameter(name: str, known: Iterable[str], hints: Mapping[str, str] = MappingProxyType({})) -> UserError:
-    """The error for a parameter that there is none of, with the one that was probably meant.
+    """The error for an unknown parameter, with the one that was probably meant.
 
-    hints: by name what to say of names that other programs use.
+    hints: what to say about names that other programs use.
     """
     hint = f" ({hints[name]})" if name in hints else did_you_mean(name, known)
     return UserError(f"there is no parameter {shortened(name)!r}{hint}; --help lists them all")
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """A text from outside as an error shows it: of any length, only its beginning."""
+    """Outside text as an error shows it: if it is long, only its beginning."""
     return text if len(text) <= most else text[:most] + " ..."

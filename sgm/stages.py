@@ -17,11 +17,10 @@ class Stages:
             ...
         stages.measured == {"sampling": {"seconds": 12.3, "peak_memory_bytes": 8_000_000_000, "memory": "cuda"}}
 
-    What "memory" says was counted: "cuda", the most that torch held on the device during the stage; "resident", the
+    "memory" says what was counted: "cuda", the most that torch held on the device during the stage; "resident", the
     most main memory that the process held during the stage; "resident_since_start", the same since the process started,
-    where the system can't forget earlier peaks; null where it tells nothing. A stage that is measured again adds its
-    seconds and keeps the higher peak. Stages don't nest. `earlier`
-    holds what was measured before, of other work of the same run.
+    on systems that can't reset the peak; null if the system reports nothing. Measuring a stage again adds its seconds
+    and keeps the higher peak. Stages don't nest. `earlier` holds earlier measurements of the same run.
     """
 
     def __init__(self, device: str = "cpu", earlier: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
@@ -31,14 +30,14 @@ class Stages:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Measure what runs inside as a stage of this name; a stage that fails isn't noted."""
+        """Measure what runs inside as a stage of this name; a stage that fails isn't recorded."""
         assert not self._running, "stages don't nest"
         self._running = True
         try:
             reset = _reset_peak_memory(self._device)
             start = time.perf_counter()
             yield
-            memory, peak_bytes = _peak_memory(self._device, reset)  # waits for the device, so the time is read after it
+            memory, peak_bytes = _peak_memory(self._device, reset)  # waits for the device: read the time after it
             seconds = time.perf_counter() - start
         finally:
             self._running = False
@@ -50,7 +49,7 @@ class Stages:
 
 
 def _reset_peak_memory(device: str) -> bool:
-    """Forget earlier peaks, or return False where that can't be done."""
+    """Reset the peak; returns False if that can't be done."""
     if device.startswith("cuda"):
         torch = sys.modules["torch"]
         torch.cuda.synchronize(device)

@@ -101,7 +101,7 @@ def test_missing_key_is_named(tmp_path: Path) -> None:
 def test_bases_that_are_not_beside_the_file(tmp_path: Path, base: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(f"base: {base}\n")
-    with pytest.raises(UserError, match=r"is based on .*, which is not beside it: there are own"):
+    with pytest.raises(UserError, match=r"is based on .*, which is not in its folder: there are own"):
         load_config("svd", path)
 
 
@@ -146,7 +146,7 @@ BOMBS = {
     "long name": ("x" * 5_000 + ": 1", "more than 200 characters"),
     "long base": ("base: " + "x" * 5_000, "more than 200 characters"),
     "long number": ("num_frames: " + "9" * 5_000, "more than 200 characters"),
-    "mixed keys": ("1: 2\na: 3\n", "1 for a key, which must be a name"),
+    "mixed keys": ("1: 2\na: 3\n", "the key 1, which must be a name"),
     "tag": ("num_frames: !!python/name:os.system\n", "has a tag"),
 }
 
@@ -176,7 +176,7 @@ OUT_OF_BOUNDS = {
     "cond_aug: .nan": "cond_aug: nan is not from 0 to 10",
     "guidance: {max_scale: .inf}": "max_scale: inf is not from 0 to 100",
     "vae: {scale_factor: 0}": "scale_factor: 0.0 is not from 1e-06",
-    "scalars: [{name: cond_aug, width: 32}, {name: cond_aug, width: 32}]": "has one of them twice",
+    "scalars: [{name: cond_aug, width: 32}, {name: cond_aug, width: 32}]": "has a duplicate",
 }
 
 

@@ -42,16 +42,16 @@ class ClipPaths(NamedTuple):
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make the folder for outputs where it isn't there yet; UserError where it can't be made or written in."""
+    """Create the folder for outputs if needed; UserError if it can't be created or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except FileExistsError as error:
         raise UserError(f"output_folder {folder} is a file: give another folder") from error
-    except OSError as error:  # it is someone else's, a file is above it, a full or read-only disk, a name too long
+    except OSError as error:  # someone else's folder, a file in its path, a full or read-only disk, a name too long
         raise UserError(
-            f"can't write in output_folder {folder} ({error.strerror}): give a folder that is yours to write in"
+            f"can't write to output_folder {folder} ({error.strerror}): give a folder that you can write to"
         ) from error
 
 
@@ -63,13 +63,13 @@ def save_clip(
     formats: Sequence[str] = DEFAULT_FORMATS,
     quality: int = DEFAULT_QUALITY,
 ) -> ClipPaths:
-    """Write a clip in a workplace (see `sgm.outputs.publishing`), then put it beside that as NAME.json, NAME.mp4 ...
+    """Write a clip in a workplace (see `sgm.outputs.publishing`), then move it next to that as NAME.json, NAME.mp4 ...
 
     chunks: the frames, uint8 (n, H, W, 3) in RGB, as they come: MP4 and JPEGs are written chunk by chunk, so a clip of
-    any length needs the memory of one. record: gives what `build_record` does; asked for again when all frames have
+    any length needs the memory of one. record: returns what `build_record` does; called again once all frames have
     come, since it says what they took. formats: of `FORMATS`. quality: 1 to 100, for MP4, JPEG and WebP.
-    Nothing is overwritten: where any of the names is taken, all become NAME-1, or NAME-2, and so on. A failure or an
-    interruption leaves nothing under a final name. Raises UserError where name is no plain file name.
+    Nothing is overwritten: if any of the names is taken, all become NAME-1, or NAME-2, and so on. A failure or an
+    interruption leaves nothing under a final name. Raises UserError if name isn't a plain file name.
     """
     check_name(name)
     stages = Stages()
@@ -100,7 +100,7 @@ def clip_paths(folder: Path, name: str, formats: Iterable[str]) -> ClipPaths:
 
 
 def is_whole(record_path: Path, record: Mapping[str, Any]) -> bool:
-    """Whether every file that a clip's record names can be read beside it, with the bytes that were written."""
+    """Whether every file that a clip's record names can be read next to it, with the content that was written."""
     files = record.get("files")
     if not isinstance(files, dict) or not files:
         return False
@@ -110,32 +110,32 @@ def is_whole(record_path: Path, record: Mapping[str, Any]) -> bool:
             path = f"{folder}/{name}{suffix}"
             if os.path.realpath(path) != path or file_sha256(Path(path)) != sha256:  # a link may lead anywhere
                 return False
-    except (OSError, ValueError):  # one is missing, or has a name that no file has
+    except (OSError, ValueError):  # one is missing, or has a name that no file can have
         return False
     return True
 
 
 def new_key() -> str:
-    """A key for a workplace that nobody else has."""
+    """A unique key for a workplace."""
     return secrets.token_hex(8)
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's name asks for by its ending; UserError where it asks for none."""
+    """The format that a file's extension stands for; UserError if it stands for none."""
     for format_name, suffix in FORMATS.items():
         if suffix and path.suffix.lower() == suffix:
             return format_name
     endings = ", ".join(filter(None, FORMATS.values()))
-    raise UserError(f"a clip can't be saved as {path.name!r}: give a name that ends in one of {endings}")
+    raise UserError(f"a clip can't be saved as {path.name!r}: give a name ending in one of {endings}")
 
 
 @contextmanager
 def clip_writer(
     format_name: str, path: Path, fps: float, quality: int, provenance: Provenance
 ) -> Iterator[Callable[[Pixels], None]]:
-    """The function that takes a clip's frames, chunk by chunk, uint8 (n, H, W, 3) in RGB, into one of `FORMATS`.
+    """A function that writes a clip's frames, chunk by chunk, uint8 (n, H, W, 3) in RGB, in one of `FORMATS`.
 
-    An animated GIF or WebP is written when all frames have come, for its colours are chosen from all of them.
+    An animated GIF or WebP is written once all frames have come, since its colours are chosen from all of them.
     """
     if format_name == "mp4":
         with video_writer(path, fps, quality, provenance) as write:

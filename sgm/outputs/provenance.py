@@ -1,7 +1,7 @@
 """What a clip's files say about themselves: that they are synthetic, and what made them.
 
 JPEG and WebP carry it as EXIF (ImageDescription, Software) and as XMP with IPTC's digital source type, MP4 and GIF as a
-comment. The words depend on program and version alone, so the same clip gives the same files.
+comment. The text depends only on program and version, so the same clip gives the same files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from PIL import Image
 
-# IPTC's code for what a trained model made: https://cv.iptc.org/newscodes/digitalsourcetype/
+# IPTC's code for media made by a trained model: https://cv.iptc.org/newscodes/digitalsourcetype/
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 # EXIF 2.32, tags of the first image directory.
@@ -41,7 +41,7 @@ class Provenance:
 
     @property
     def comment(self) -> str:
-        """The sentence with the code for programs, for files that have only room for text."""
+        """The sentence with the code for programs, for files that only have room for text."""
         return f"{self.description}. DigitalSourceType: {DIGITAL_SOURCE_TYPE}"
 
     def exif(self) -> Image.Exif:

@@ -1,12 +1,12 @@
-"""From a hidden folder to final names: a clip's files appear together or not at all, whoever dies on the way.
+"""From a hidden folder to final names: a clip's files appear together or not at all, whichever process dies on the way.
 
-A clip is written into a workplace, the hidden folder `.claim-KEY` beside its final place, which one process holds at a
-time. When all is whole, the name that it will have is noted in there, and then its parts are renamed one by one, the
-record last: where there is a record, there is the whole clip. Whoever holds the workplace next, be it after a SIGKILL,
-settles what it finds: with the name noted, the renames are completed; without it, the unfinished work is dropped.
+A clip is written into a workplace, the hidden folder `.claim-KEY` next to its final place, which one process holds at a
+time. Once everything is written, its final name is noted there, and then its parts are renamed one by one, the record
+last: where there is a record, there is the whole clip. Whoever holds the workplace next, even after a SIGKILL, settles
+what it finds: if the name was noted, the renames are completed; otherwise the unfinished work is dropped.
 
-The folder may be shared with people who mean no good. A noted name counts only where it is a plain one, only regular
-files and real folders get final names, no link is followed, and what is no workplace at all is left alone.
+The folder may be shared with malicious users. A noted name counts only if it is a plain one, only regular files and
+real folders get final names, no link is followed, and anything that isn't a workplace is left alone.
 """
 
 import itertools
@@ -24,15 +24,15 @@ REPORT_NAME, CONTACT_SHEET_NAME = "report.json", "index.html"  # what a batch wr
 CLAIM, LOCK = ".claim-", ".lock"
 _PART = "clip"  # in its workplace every clip has this name
 _NOTED_NAME = "name"
-_MAX_NAME_BYTES = 255  # of file systems
+_MAX_NAME_BYTES = 255  # the limit of file systems
 
 
 @contextmanager
 def workplace(folder: Path, key: str) -> Iterator[Path | None]:
-    """An empty hidden folder in `folder` that is this process's alone, or None where another one holds that key.
+    """An empty hidden folder in `folder` that only this process uses, or None if another one holds that key.
 
-    What `publish` has not moved out of it is gone afterwards, in case of an error too. Raises UserError where something
-    else lies in the place of its lock.
+    Whatever `publish` hasn't moved out of it is removed afterwards, even after an error. Raises UserError if something
+    else is in the place of its lock.
     """
     aside = folder / f"{CLAIM}{key}"
     claim = ExitStack()
@@ -52,7 +52,7 @@ def workplace(folder: Path, key: str) -> Iterator[Path | None]:
 def clear_leftovers(folder: Path) -> set[str]:
     """Settle every workplace in the folder whose process has died; those of living processes are left alone.
 
-    So are files and links of such a name, and what belongs to others. Returns the keys of those that were settled.
+    So are files and links with such names, and what belongs to other users. Returns the keys of those settled.
     """
     settled = set()
     found = {path.name.removesuffix(LOCK).removeprefix(CLAIM) for path in folder.glob(f"{CLAIM}*")}
@@ -68,7 +68,7 @@ def clear_leftovers(folder: Path) -> set[str]:
 
 
 def check_name(name: str) -> None:
-    """Raises UserError where a clip can't have this name, which is without folders."""
+    """Raise UserError if a clip can't have this name, which must not contain folders."""
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
         raise UserError(f"{name!r} can't name a clip: give a plain file name, without folders")
 
@@ -79,7 +79,7 @@ def part_path(aside: Path, suffix: str) -> Path:
 
 
 def publish(aside: Path, name: str) -> str:
-    """Move all parts in a workplace to the first free one of NAME, NAME-1, NAME-2 ... beside it; returns that name.
+    """Move all parts in a workplace to the first free one of NAME, NAME-1, NAME-2 ... next to it; returns that name.
 
     Nothing is overwritten. Ctrl-C waits until all are moved; a failure, or a second Ctrl-C, moves everything back.
     """
@@ -105,18 +105,18 @@ def publish(aside: Path, name: str) -> str:
 
 
 def _settle(aside: Path) -> None:
-    """Complete the renames of a workplace where they had begun, and remove it."""
+    """Complete the renames of a workplace if they had begun, and remove it."""
     if is_real_folder(aside) and (final := _noted_name(aside)):
         with locked(_free_lock(aside.parent, "publishing"), wait=True):
             targets = _targets(aside, final)
-            if not any(_is_taken(target) for target in targets.values()):  # else someone else took a name meanwhile
+            if not any(_is_taken(target) for target in targets.values()):  # else someone took a name meanwhile
                 for part, target in targets.items():
                     part.rename(target)
     remove(aside)
 
 
 def _noted_name(aside: Path) -> str | None:
-    """The name that the parts in a workplace were about to get, where one is noted that a clip can have."""
+    """The name that the parts in a workplace were about to get, if a valid one is noted."""
     note = aside / _NOTED_NAME
     if not is_real_file(note):
         return None
@@ -138,7 +138,7 @@ def _targets(aside: Path, final: str) -> dict[Path, Path]:
 
 
 def _free_lock(folder: Path, key: str) -> Path:
-    """The path of a lock. Raises UserError where something else lies there, so that nobody can ever hold it."""
+    """The path of a lock. Raises UserError if something else is there, so that nobody could ever hold it."""
     lock = folder / f"{CLAIM}{key}{LOCK}"
     if is_other_than_file(lock):
         raise UserError(f"{lock} is in the way: remove it, or give another output_folder")

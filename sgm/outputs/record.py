@@ -1,26 +1,26 @@
-"""The record of how a clip was made: a dict that JSON can hold, enough to make the clip again.
+"""The record of how a clip was made: a dict for JSON, with everything needed to make the clip again.
 
 program     name, version
 created     when, UTC, ISO 8601
 parameters  every parameter of the run, resolved: no defaults left to look up
-input       path, sha256 (both null where the image came from memory), width, height
-checkpoint  path, sha256 (of a folder that of each file that was read), and for weights from a repository of
-            huggingface.co repository, revision (the commit)
-model       the model's configuration, whole
-device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a processor), and
-            device_name, the graphics card's own
+input       path, sha256 (both null if the image came from memory), width, height
+checkpoint  path, sha256 (for a folder, one for each file read), and for weights from a repository on huggingface.co
+            repository, revision (the commit)
+model       the model's complete configuration
+device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a CPU), and
+            device_name (the graphics card's)
 output      frames, width, height, fps; when saved, formats and quality
-camera      elevations_deg, azimuths_deg: one angle a frame (orbits only)
+camera      elevations_deg, azimuths_deg: one angle per frame (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
-stages      for each stage: seconds, peak_memory_bytes, memory (see `sgm.stages`); of all the clips_at_once, which went
-            through the UNet together
+stages      for each stage: seconds, peak_memory_bytes, memory (see `sgm.stages`); for all clips_at_once, the clips that
+            went through the UNet together
 
-In the file a path is relative to the record's folder where it can be, so that both can be moved together, and begins
-with ~ below the home folder, whose name nobody else needs to know; in memory it is absolute.
+In the file a path is relative to the record's folder if possible, so that both can be moved together; in the home
+folder it begins with ~, so that it doesn't name the user. In memory it is absolute.
 
-A record may come from anyone: it is read within limits of size, depth and kind, and a section or key that this version
-doesn't know makes it unreadable, since what it stands for could neither be compared nor made again.
+A record may come from anyone: its size, depth and types are limited, and a section or key unknown to this version makes
+it unreadable, since what it stands for could be neither compared nor made again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sgm.errors import UserError, shortened
 from sgm.storage.files import read_json
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "rembg", "imageio-ffmpeg")
-PLACES = ("path", "repository", "revision")  # where a file was found, which may change while its bytes stay
+PLACES = ("path", "repository", "revision")  # where a file was found, which may change while its content doesn't
 PATHS = (("input", "path"), ("checkpoint", "path"), ("parameters", "config"))
 
 MAX_BYTES = 4 * 2**20  # of a record; 1024 frames and their angles take 0.2 MiB
@@ -61,7 +61,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_path(value: Any) -> bool:
-    """Whether it can name a file here; null is what came from memory."""
+    """Whether it can name a file on this system; null stands for data from memory."""
     if not isinstance(value, str) or "\0" in value:
         return value is None
     try:
@@ -152,8 +152,8 @@ def build_record(
 ) -> dict[str, Any]:
     """The record of one clip, equal to what `read_record` gives once it is written.
 
-    image_file: as of `describe_file`; checkpoint_files: what the checkpoint section holds. image_size:
-    (width, height) of the image as given. frames_shape: (T, H, W, 3). The angles are given for orbits only, one a
+    image_file: as from `describe_file`; checkpoint_files: the content of the checkpoint section. image_size:
+    (width, height) of the image as given. frames_shape: (T, H, W, 3). The angles are given only for orbits, one per
     frame.
     """
     frames, height, width = frames_shape[:3]
@@ -178,14 +178,14 @@ def build_record(
     if elevations_deg is not None or azimuths_deg is not None:
         assert elevations_deg is not None, "a camera has both angles"
         assert azimuths_deg is not None, "a camera has both angles"
-        assert len(elevations_deg) == len(azimuths_deg) == frames, "one elevation and one azimuth a frame"
+        assert len(elevations_deg) == len(azimuths_deg) == frames, "one elevation and one azimuth per frame"
         record["camera"] = {"elevations_deg": elevations_deg, "azimuths_deg": azimuths_deg}
     as_json: dict[str, Any] = json.loads(_to_json(record))
     return as_json
 
 
 def write_record(path: Path, record: Mapping[str, Any], folder: Path) -> None:
-    """Write a record as JSON, with its paths as they are seen from the folder that it will lie in."""
+    """Write a record as JSON, with its paths as seen from the folder that it will be in."""
     written = dict(record)
     for section, key in PATHS:
         if value := written.get(section, {}).get(key):
@@ -194,17 +194,19 @@ def write_record(path: Path, record: Mapping[str, Any], folder: Path) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record, with absolute paths. Raises UserError where the file is missing, or is no record of a clip."""
+    """Read a record, with absolute paths. Raises UserError if the file is missing or isn't the record of a clip."""
     try:
         record = read_json(path, MAX_BYTES)
     except OSError as error:
-        raise UserError(f"can't read the record {path}: {error.strerror}; give the .json beside a clip") from error
+        raise UserError(f"can't read the record {path}: {error.strerror}; give the .json saved with a clip") from error
     except ValueError as error:
-        raise UserError(f"{path} is no record: it isn't JSON ({error}); give the .json beside a clip") from error
+        raise UserError(f"{path} is not a record: it isn't JSON ({error}); give the .json saved with a clip") from error
     if missing := list(_missing(record)):
-        raise UserError(f"{path} is no record of a clip: it has no {', '.join(missing)}; give the .json beside a clip")
+        raise UserError(
+            f"{path} is not the record of a clip: it has no {', '.join(missing)}; give the .json saved with a clip"
+        )
     for complaint in _complaints(record):
-        raise UserError(f"{path} is no record of a clip: {complaint}; give the .json beside a clip")
+        raise UserError(f"{path} is not the record of a clip: {complaint}; give the .json saved with a clip")
     assert isinstance(record, dict)
     folder = path.parent.resolve()
     for section, key in PATHS:
@@ -214,7 +216,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def identity(described: Any) -> Any:
-    """A description of files without where they were found: equal for what is the same, wherever it lies."""
+    """A description of files without their locations: equal for the same content, wherever it is."""
     if isinstance(described, Mapping):
         return {key: identity(value) for key, value in described.items() if key not in PLACES}
     return [identity(value) for value in described] if isinstance(described, list) else described
@@ -244,7 +246,7 @@ def _missing(record: Any) -> Iterator[str]:
 
 
 def _complaints(record: Mapping[str, Any]) -> Iterator[str]:
-    """What a record holds that none has, or of another kind; nothing is missing."""
+    """What is unknown or of the wrong type in a record that lacks nothing."""
     for section, value in record.items():
         checks = [known[section] for known in (REQUIRED, OPTIONAL) if section in known]
         if not checks:
@@ -269,12 +271,12 @@ def _complaints(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _portable(path: Path, folder: Path) -> str:
-    """A path as it is written into a record in the folder, which has no links on its way.
+    """A path as written into a record in the folder, whose own path contains no links.
 
-    Relative where both are in the current folder, or in the one that holds the folder; from ~ in the home folder. No
-    base that holds the home folder counts, for then the path would name its owner.
+    Relative if both are in the current folder, or in the folder's parent; from ~ in the home folder. A base that
+    contains the home folder doesn't count, since the path would then name its owner.
     """
-    place = path.parent.resolve() / path.name  # a link at the end stays: its name says what kind of file it is
+    place = path.parent.resolve() / path.name  # keeps a link at the end: its name says what kind of file it is
     home = _home()
     for base in filter(None, (_current_folder(), folder.parent)):
         is_wide = base == base.parent or (home is not None and base in home.parents)
@@ -296,12 +298,12 @@ def _absolute(written: str, folder: Path) -> str:
 def _current_folder() -> Path | None:
     try:
         return Path.cwd()
-    except FileNotFoundError:  # somebody has removed it
+    except FileNotFoundError:  # it has been removed
         return None
 
 
 def _home() -> Path | None:
-    """The home folder; None where there is none, or it is the root."""
+    """The home folder; None if there is none, or it is the root."""
     try:
         home = Path.home().resolve()
     except (RuntimeError, OSError):

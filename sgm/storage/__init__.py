@@ -1,1 +1,1 @@
-"""Files that are whole or absent, their hashes, locks, and Ctrl-C that waits."""
+"""Files that are complete or absent, their hashes, locks, and deferring Ctrl-C."""

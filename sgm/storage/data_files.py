@@ -1,7 +1,7 @@
-"""YAML files from anywhere, read as frozen dataclasses: data only, of bounded size, every value checked.
+"""YAML files from any source, read as frozen dataclasses: data only, of bounded size, every value checked.
 
-The text is bounded before a tree is made of it, for deep nesting and repeated references would take all memory or break
-the parser. Nothing in it is looked up or run: there are no references, tags or interpolated variables.
+The text is checked before it is parsed into a tree, since deep nesting and repeated references could exhaust memory or
+crash the parser. Nothing in it is looked up or run: there are no references, tags or interpolated variables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BASES = 8
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a number may be, from `low` to `high`, as in the dataclass field `layers: Annotated[int, Bounds(1, 8)]`."""
+    """The range of a number, with both ends, as in the dataclass field `layers: Annotated[int, Bounds(1, 8)]`."""
 
     low: float
     high: float
@@ -30,8 +30,9 @@ class Bounds:
 def read_dataclass(kind: Any, path: Path, **values: Any) -> Any:
     """A YAML file as the frozen dataclass `kind`; `values` are fields that the file does not hold.
 
-    A file may name a `base`: another file in its folder, without the suffix, whose values it changes key by key. Raises
-    UserError for a file that can't be read, an unknown or missing key, and a value of the wrong kind or out of bounds.
+    A file may name a `base`: another file in its folder, without the suffix, whose values it overrides key by key.
+    Raises UserError for a file that can't be read, an unknown or missing key, and a value of the wrong kind or out of
+    bounds.
     """
     return _build(kind, _read_with_base(path, seen=()) | values, where=path.name)
 
@@ -42,7 +43,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise UserError(f"{path} is its own base; a configuration's bases must end at a file without one")
     if len(seen) >= MAX_BASES:
-        raise UserError(f"{seen[0]} has more than {MAX_BASES} bases behind each other")
+        raise UserError(f"{seen[0]} has a chain of more than {MAX_BASES} bases")
     values = _read_mapping(path)
     if "base" not in values:
         return values
@@ -50,7 +51,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     siblings = sorted(file.stem for file in path.parent.glob("*.yaml"))
     if base not in siblings:
         there = _shown(", ".join(siblings), str)
-        raise UserError(f"{path} is based on {_shown(base)}, which is not beside it: there are {there}")
+        raise UserError(f"{path} is based on {_shown(base)}, which is not in its folder: there are {there}")
     parent = _read_with_base(path.with_name(f"{base}.yaml"), (*seen, path))
     merged: Any = OmegaConf.to_container(OmegaConf.merge(parent, values), resolve=False)
     return dict(merged)
@@ -77,7 +78,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         values = OmegaConf.to_container(loaded, resolve=False)
     except UserError:
         raise
-    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:  # a ValueError: no UTF-8, an odd number
+    except (
+        YAMLError,
+        OmegaConfBaseException,
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: invalid UTF-8 or an odd number
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} can't be read as YAML: {_shown(reason, str)}") from error
     if not isinstance(values, dict):
@@ -116,7 +122,7 @@ def _check_names(value: Any, path: Path) -> None:
     elif isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise UserError(f"{path} has {_shown(name)} for a key, which must be a name")
+                raise UserError(f"{path} has the key {_shown(name)}, which must be a name")
             _check_names(item, path)
 
 
@@ -160,6 +166,6 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 
 def _shown(value: Any, to_text: Any = repr) -> str:
-    """A value in a message, cut where it is long."""
+    """A value in a message, shortened if it is long."""
     text = str(to_text(value))
     return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}..."

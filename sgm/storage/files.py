@@ -1,6 +1,6 @@
-"""Files that are written whole or not at all, and read only where they are files: with a limit, or for their SHA-256.
+"""Files written whole or not at all, and read only if they are regular files: up to a limit, or for their SHA-256.
 
-Folders may be shared with others, so no link is followed in writing, and nothing is read that may never end.
+Folders may be shared with others, so writing follows no links, and nothing is read that might never end.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_DEPTH = 20  # of JSON
-MAX_DIGITS = 20  # of a whole number in JSON; 64 bits have so many
+MAX_DIGITS = 20  # of a whole number in JSON; 64-bit numbers have at most as many
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside the path, then put it in the path's place, so that no half file is ever there.
+    """Let `write` fill a temporary file next to the path, then move it there, so that a partial file is never seen.
 
-    Whatever lies at the name of the file beside it, such as a link, is removed first.
+    Anything already at the temporary file's name, such as a link, is removed first.
     """
     aside = path.with_name(f".partial-{path.name}")
     remove(aside)
@@ -37,7 +37,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link (never what it points to), or a folder with all that is in it, where there is one."""
+    """Remove a file, a link (never what it points to), or a folder with all its contents, if it exists."""
     if is_real_folder(path):
         shutil.rmtree(path)
     else:
@@ -45,22 +45,22 @@ def remove(path: Path) -> None:
 
 
 def is_real_folder(path: Path) -> bool:
-    """Whether a folder is there, rather than a link to one."""
+    """Whether the path is a folder, rather than a link to one."""
     return stat.S_ISDIR(_mode(path))
 
 
 def is_real_file(path: Path) -> bool:
-    """Whether a regular file is there, rather than a link to one, a FIFO, a device or a socket."""
+    """Whether the path is a regular file, rather than a link to one, a FIFO, a device or a socket."""
     return stat.S_ISREG(_mode(path))
 
 
 def is_other_than_file(path: Path) -> bool:
-    """Whether something is there that is no regular file; a link is none."""
+    """Whether there is something other than a regular file at the path; a link is something other."""
     return bool(mode := _mode(path)) and not stat.S_ISREG(mode)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading bytes; OSError for what is no regular file, such as a FIFO or a device."""
+    """Open a file for reading bytes; OSError for anything but a regular file, such as a FIFO or a device."""
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # for the caller to close
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -69,7 +69,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """The text of a file in UTF-8. Raises OSError for a larger one or what is no regular file; UnicodeDecodeError."""
+    """The text of a UTF-8 file. Raises OSError if it is larger or isn't a regular file; UnicodeDecodeError."""
     with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -78,10 +78,10 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def read_json(path: Path, max_bytes: int) -> Any:
-    """What a JSON file of a stranger holds. Raises OSError as `read_text` does.
+    """The content of an untrusted JSON file. Raises OSError as `read_text` does.
 
-    Raises ValueError for what is no JSON in UTF-8, is nested deeper than `MAX_DEPTH`, or has numbers that are infinite,
-    none, or longer than `MAX_DIGITS`.
+    Raises ValueError for anything but JSON in UTF-8, for nesting deeper than `MAX_DEPTH`, and for numbers that are
+    infinite, NaN or longer than `MAX_DIGITS`.
     """
     text = read_text(path, max_bytes)
     try:
@@ -97,13 +97,13 @@ def read_json(path: Path, max_bytes: int) -> Any:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a regular file in hexadecimal, read piece by piece, once for as long as the file doesn't change."""
+    """SHA-256 of a regular file in hexadecimal, read piece by piece, and only once unless the file changes."""
     status = path.stat()
     return _file_sha256(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
 def describe_file(path: Path | None) -> dict[str, str | None]:
-    """A file's absolute path and SHA-256, both None for what came from memory."""
+    """A file's absolute path and SHA-256, both None for data from memory."""
     if path is None:
         return {"path": None, "sha256": None}
     return {"path": str(path.resolve()), "sha256": file_sha256(path)}
@@ -111,7 +111,7 @@ def describe_file(path: Path | None) -> dict[str, str | None]:
 
 @cache
 def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
-    """The size and the time of the last change are there to tell apart a file's contents over time."""
+    """Size and modification time are part of the cache's key, so that a changed file is read again."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while piece := file.read(1 << 20):
@@ -142,7 +142,7 @@ def _held(value: Any) -> Iterable[Any]:
 
 
 def _mode(path: Path) -> int:
-    """What lies at the path, itself rather than what a link points to; 0 where nothing does."""
+    """The mode of what is at the path, not following links; 0 if there is nothing."""
     try:
         return path.lstat().st_mode
     except FileNotFoundError:

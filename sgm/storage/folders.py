@@ -1,7 +1,7 @@
-"""Where the program's own files and the user's are, alike for a checkout of the project and an installed package.
+"""Where the program's own files and the user's are, both for a checkout of the project and for an installed package.
 
-What comes with the program lies beside `sgm/` in a checkout and inside it, in `sgm/bundled/`, once it is installed; the
-`[tool.hatch.build]` tables of pyproject.toml put it there. Nothing here touches the disk but to look which it is.
+Bundled files are next to `sgm/` in a checkout and inside it, in `sgm/bundled/`, once installed; the
+`[tool.hatch.build]` tables of pyproject.toml put them there. Nothing here touches the disk except to find out which.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ def training_config_folder() -> Path:
 
 
 def example_folder() -> Path:
-    """The images that clips are made from where none is given."""
+    """The images that clips are made from if none is given."""
     return _bundled("assets")
 
 
 def bundled_checkpoint_folder() -> Path:
-    """The weights that come with the program; in a checkout also those that the user puts beside them."""
+    """The bundled weights; in a checkout also those that the user puts next to them."""
     return _bundled("checkpoints")
 
 
 def user_checkpoint_folder() -> Path:
-    """Where users put weights: the project's own folder in a checkout, else that of the user's data.
+    """Where users put weights: the project's own folder in a checkout, else one in the user's data folder.
 
-    The latter is `~/.local/share/sgm/checkpoints` on Linux (or below XDG_DATA_HOME), and what the system has for it
+    The latter is `~/.local/share/sgm/checkpoints` on Linux (or under XDG_DATA_HOME) and the system's equivalent
     elsewhere: an installed package's own folder may be read-only, and an upgrade empties it.
     """
     return bundled_checkpoint_folder() if is_checkout() else _user_data() / "checkpoints"
 
 
 def checkpoint_folders() -> tuple[Path, ...]:
-    """Where weights are looked for, in this order. What comes with the program can't be replaced from outside it."""
+    """Where weights are looked for, in this order: bundled ones can't be overridden from outside."""
     return bundled_checkpoint_folder(), _user_data() / "checkpoints"
 
 
 def output_folder(*names: str) -> Path:
-    """Where results go by default: `outputs/` of the folder that the user is in."""
+    """Where results go by default: `outputs/` in the current folder."""
     return Path("outputs", *names)
 
 
@@ -61,6 +61,6 @@ def _bundled(name: str) -> Path:
 
 
 def _user_data() -> Path:
-    import platformdirs  # only where weights are looked for
+    import platformdirs  # only needed to look for weights
 
     return platformdirs.user_data_path("sgm", appauthor=False)

@@ -1,9 +1,8 @@
-"""What must not be disturbed: a lock that dies with its process, and Ctrl-C that waits while one is taken.
+"""What must not be disturbed: a lock that dies with its process, and deferring Ctrl-C while one is taken.
 
-A lock, for programs that share a folder, is a file that is held with flock. The kernel lets go of it however the
-process ends, so a lock never outlives its holder and needs no time limit. This holds between processes of one machine,
-and between machines where the shared file system passes flock on: NFS of Linux, Lustre mounted with `-o flock`, CephFS
-and GPFS do.
+A lock, for programs that share a folder, is a file held with flock. The kernel releases it however the process ends, so
+a lock never outlives its holder and needs no timeout. This works between processes on one machine, and between machines
+if the shared file system supports flock, as Linux's NFS, Lustre mounted with `-o flock`, CephFS and GPFS do.
 """
 
 import errno
@@ -22,10 +21,10 @@ SECONDS_BEFORE_A_WORD = 2.0
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock file inside: True, or False where another process holds it and `wait` is false.
+    """Hold the lock file inside the context: True, or False if another process holds it and `wait` is false.
 
-    The file is made where it isn't there and removed at the end. A wait of more than a moment is mentioned on stderr.
-    Raises OSError where the file can't be made or locked, or where something else, such as a link, lies in its place.
+    The file is created if needed and removed at the end. A wait of more than a moment is reported on stderr. Raises
+    OSError if the file can't be created or locked, or if something else, such as a link, is in its place.
     """
     descriptor = _acquire(path, wait)
     if descriptor is None:
@@ -34,14 +33,14 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     try:
         yield True
     finally:
-        with suppress(OSError):  # a shared folder may fail for a moment; a lock file that stays is the next holder's
-            path.unlink()  # still held: who opened it meanwhile finds out in _acquire
+        with suppress(OSError):  # a shared folder may fail briefly; a leftover lock file goes to the next holder
+            path.unlink()  # still held: whoever opened it meanwhile notices in _acquire
         os.close(descriptor)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within it a first Ctrl-C waits for the end, a second one doesn't. For work of a moment.
+    """Inside the context a first Ctrl-C waits for the end, a second one doesn't. For very short work.
 
     Only the main thread is ever interrupted; elsewhere this does nothing.
     """
@@ -64,7 +63,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _acquire(path: Path, wait: bool) -> int | None:
-    import fcntl  # Unix has it
+    import fcntl  # Unix only
 
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
@@ -84,7 +83,7 @@ def _acquire(path: Path, wait: bool) -> int | None:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder removed it between our opening and locking it: that lock guards no name
+        os.close(descriptor)  # its holder removed it between our opening and locking it: the lock protects nothing
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
@@ -107,5 +106,5 @@ def _mentioned_after_a_while(path: Path) -> Iterator[None]:
 
 def _say_that_it_waits(path: Path) -> None:
     if sys.stderr is not None:
-        with suppress(OSError):  # a closed pipe ends no work
-            sys.stderr.write(f"waiting for the process that holds {str(path)!r}; if that is stopped, end it\n")
+        with suppress(OSError):  # a closed pipe must not end the work
+            sys.stderr.write(f"waiting for the process that holds {str(path)!r}; if that is suspended, end it\n")

@@ -507,7 +507,7 @@ def test_a_disk_too_full_for_a_subfolder_ends_the_run(tmp_path, out, make_image,
         assert run_here(tmp_path / "in", "--recursive") == 1
     said = capsys.readouterr().err
     assert said.count("failed (") == 1
-    assert re.search(r"ended early, .*: can't write in output_folder .*sub \(No space left on device\)", said)
+    assert re.search(r"ended early, .*: can't write to output_folder .*sub \(No space left on device\)", said)
 
 
 def test_what_was_made_beside_the_last_failure_is_told_of(images, out, run_here, monkeypatch):
@@ -537,7 +537,7 @@ def test_a_read_only_output_folder_is_told_before_anything(images, out, run_here
     no_loading()
     with mounted(out, "size=1m,ro"):
         assert run_here(images) == 2
-    assert "can't write in output_folder" in capsys.readouterr().err
+    assert "can't write to output_folder" in capsys.readouterr().err
 
 
 def test_a_read_only_subfolder_fails_its_clips_alone(images, out, make_image, run_here, mounted):

@@ -351,7 +351,7 @@ def test_what_is_no_image_is_refused(pipeline: Pipeline, image: object) -> None:
 def test_a_clip_is_saved_only_as_what_it_can_be(golden: Golden, pipeline: Pipeline, tmp_path: Path, name: str) -> None:
     clip = pipeline(subject(golden), **QUICK)
     (tmp_path / name).write_bytes(b"an earlier one")
-    with pytest.raises(UserError, match=r"give a name that ends in one of \.mp4, \.gif, \.webp"):
+    with pytest.raises(UserError, match=r"give a name ending in one of \.mp4, \.gif, \.webp"):
         clip.save(tmp_path / name)
     assert (tmp_path / name).read_bytes() == b"an earlier one"
     clip.save(tmp_path / "clip.GIF")

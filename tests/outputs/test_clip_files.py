@@ -332,7 +332,7 @@ def test_output_folder_that_cannot_be(tmp_path):
     with pytest.raises(UserError, match="file is a file: give another folder"):
         make_output_folder(tmp_path / "file")
     for folder in (tmp_path / "file" / "below", tmp_path / ("n" * 300)):
-        with pytest.raises(UserError, match="can't write in output_folder"):
+        with pytest.raises(UserError, match="can't write to output_folder"):
             make_output_folder(folder)
 
 
@@ -340,7 +340,7 @@ def test_output_folder_that_cannot_be(tmp_path):
 def test_output_folder_of_someone_else(tmp_path):
     tmp_path.chmod(0o500)
     for folder in (tmp_path, tmp_path / "below"):
-        with pytest.raises(UserError, match="can't write in output_folder"):
+        with pytest.raises(UserError, match="can't write to output_folder"):
             make_output_folder(folder)
 
 

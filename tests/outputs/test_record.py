@@ -87,7 +87,7 @@ def test_an_image_from_memory_has_a_size_only(sources):
 def test_camera_of_an_orbit(sources):
     record = build_record(**sources, elevations_deg=(10.0, 12.5), azimuths_deg=(180.0, 0.0))
     assert record["camera"] == {"elevations_deg": [10.0, 12.5], "azimuths_deg": [180.0, 0.0]}
-    with pytest.raises(AssertionError, match="a frame"):
+    with pytest.raises(AssertionError, match="per frame"):
         build_record(**sources, elevations_deg=(10.0,), azimuths_deg=(180.0,))
 
 
