@@ -2,7 +2,8 @@
 
 The flow is that of the iterative Lucas-Kanade method in scikit-image. Its wide Gaussian window averages out noise, and
 it measures displacements of 0.1 % to 5 % of the width to within a quarter. With more warps it would sometimes run away
-along stripes, where the picture doesn't show how far they have moved.
+along stripes, where the picture doesn't show how far they have moved. OpenCV's DIS flow
+takes a few percent of the time, but there it found 6 to 48 times the true motion, whatever its preset and smoothness.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 import math
 
+import kornia
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from sgm.metrics.likeness import nearest_is_own, psnr, rank_correlation, squared_errors, ssim
@@ -27,6 +29,14 @@ def test_ssim_of_flat_pictures_has_a_closed_form():
     dark, bright = (np.full((16, 16, 3), level, np.float32) for level in (0.3, 0.6))
     luminance = (2 * 0.3 * 0.6 + 0.01**2) / (0.3**2 + 0.6**2 + 0.01**2)
     assert ssim(dark, bright) == pytest.approx(luminance, abs=1e-5)
+
+
+def test_ssim_is_that_of_kornia(views):
+    for picture, strength in zip(views, (0, 0.1, 0.5, 0.9, 1), strict=True):
+        distorted = (picture * (1 - strength) + views[0] * strength).astype(np.float32)
+        pair = (torch.from_numpy(one).permute(2, 0, 1)[None] for one in (picture, distorted))
+        expected = float(kornia.metrics.ssim(*pair, window_size=11, padding="valid").mean())
+        assert ssim(picture, distorted) == pytest.approx(expected, abs=1e-5)
 
 
 def test_ssim_falls_with_noise(views):
