@@ -45,7 +45,7 @@ LABELS = {
     "flicker_levels": ("flicker, levels of 255", ".2f"),
 } | {
     f"flow_percent_{setting.motion_bucket_id}_{setting.fps_id}": (
-        f"flow, % of the width a frame: bucket {setting.motion_bucket_id}, {setting.fps_id} fps",
+        f"flow, % of the width per frame: bucket {setting.motion_bucket_id}, {setting.fps_id} fps",
         ".2f",
     )
     for setting in SETTINGS

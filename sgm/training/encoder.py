@@ -56,7 +56,7 @@ def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
     variances, components = _principal_components(seen.flatten(1), latent_channels)
     components = components * variances[:, None] ** -0.25 / variances.sqrt().mean().sqrt()
     offsets = -(components @ seen.flatten(1).mean(0))
-    # 4. Each component as x and -x beside constants, in every group of the last normalisation.
+    # 4. Each component as x and -x next to constants, in every group of the last normalisation.
     last, norm = steps[2], encoder.norm_out
     group = norm.num_channels // norm.num_groups
     share = latent_channels // norm.num_groups
