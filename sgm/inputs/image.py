@@ -210,13 +210,7 @@ def fit_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
     An image that has this size already comes back pixel for pixel.
     """
-    if image.size == size:
-        return image
-    scale = min(image.width / size[0], image.height / size[1])  # image pixels per output pixel
-    kept_width, kept_height = size[0] * scale, size[1] * scale
-    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
-    box = (left, top, left + kept_width, top + kept_height)
-    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def image_to_tensor(image: Image.Image) -> torch.Tensor:

@@ -367,6 +367,11 @@ def test_fitting_a_line_needs_no_memory_for_what_is_cropped():
     assert fit_image(Image.new("RGB", (1, 60_000), "red"), (1024, 576)).getpixel((5, 5)) == (255, 0, 0)
 
 
+@pytest.mark.parametrize(("image_size", "size"), [((29, 17), (448, 64)), ((21, 29), (320, 448))])
+def test_rounding_never_reaches_over_the_edge(image_size, size):
+    assert fit_image(Image.new("RGB", image_size, "red"), size).getcolors() == [(math.prod(size), (255, 0, 0))]
+
+
 def test_tensors_are_channels_first_from_minus_one_to_one():
     tensor = image_to_tensor(Image.fromarray(np.array([[[0, 51, 255], [255, 102, 0]]], np.uint8)))
     assert tensor.shape == (1, 3, 1, 2)
