@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from sgm.errors import UserError
 from sgm.inputs.colours import to_rgb_or_rgba
@@ -70,9 +70,16 @@ def read_image(path: Path) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as the camera notes, without that note, so that nothing turns it again."""
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except SyntaxError:  # damaged EXIF says nothing of the orientation
         return image
+    if orientation == 1:
+        return image
+    image = image.copy()
+    for note in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):  # Pillow would write these again, and
+        image.info.pop(note, None)  # fail where any other tag is damaged
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
 
 
 def _decoded(path: Path) -> Image.Image:

@@ -182,6 +182,14 @@ def test_damaged_exif_does_not_lose_the_photo(tmp_path):
     assert read_image(tmp_path / "b.jpg").size == (40, 30)
 
 
+@pytest.mark.parametrize("text_for_a_ratio", [b"abc\0", b"\0\0\0\0"])
+def test_a_damaged_tag_beside_the_orientation_does_not_lose_the_photo(tmp_path, text_for_a_ratio):
+    tags = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI", 0x011A, 2, 4) + text_for_a_ratio
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + tags + bytes(4)
+    Image.fromarray(ramps()).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").size == (30, 40)
+
+
 @pytest.mark.parametrize("suffix", ["gif", "tiff", "webp", "png"])
 def test_the_first_of_several_frames_is_taken(tmp_path, suffix):
     first, second = Image.new("RGB", (40, 30), (250, 0, 0)), Image.new("RGB", (40, 30), (0, 0, 250))
