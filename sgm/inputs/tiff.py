@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sgm.inputs.colours import to_8_bit
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 MIN_IS_WHITE, RGB = 0, 2  # TIFF 6.0, tag 262
 ORIENTATION_TAG, PROFILE_TAG = 274, 34675
@@ -28,7 +33,11 @@ def is_deep_tiff(path: Path) -> bool:
 def read_deep_tiff(path: Path, max_pixels: int) -> Image.Image:
     """The first picture of such a file in 8 bits, L, LA, RGB or RGBA, with its profile and the note on orientation.
 
-    Raises Image.DecompressionBombError for one over `max_pixels`, and what tifffile raises for a damaged one.
+    tifffile reads what is not compressed, OpenCV the rest: by itself it knows the usual compressions, and it unpacks no
+    more than the picture takes.
+
+    Raises Image.DecompressionBombError for one over `max_pixels`, ValueError for a compressed one that OpenCV can't
+    read, and what tifffile raises for a damaged one.
     """
     import tifffile
 
@@ -36,8 +45,8 @@ def read_deep_tiff(path: Path, max_pixels: int) -> Image.Image:
         page = tiff.pages.first
         if page.imagewidth * page.imagelength > max_pixels or page.samplesperpixel > 4 or page.imagedepth > 1:
             raise Image.DecompressionBombError
-        values = page.asarray()
-        if page.samplesperpixel > 1 and page.planarconfig == 2:  # channel by channel
+        values = page.asarray() if page.compression == tifffile.COMPRESSION.NONE else _uncompressed(path, page)
+        if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             values = np.moveaxis(values, 0, -1)
         colours = 3 if page.photometric == RGB else 1
         pixels = to_8_bit(values.reshape(page.imagelength, page.imagewidth, page.samplesperpixel))
@@ -50,3 +59,24 @@ def read_deep_tiff(path: Path, max_pixels: int) -> Image.Image:
         if ORIENTATION_TAG in page.tags:
             image.getexif()[ORIENTATION_TAG] = int(page.tags[ORIENTATION_TAG].value)
     return image
+
+
+def _uncompressed(path: Path, page: TiffPage) -> NDArray[np.generic]:
+    """The samples of a compressed picture: (height, width) or (height, width, samples)."""
+    import cv2
+    import tifffile
+
+    is_interleaved = page.samplesperpixel == 1 or page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+    if not is_interleaved or page.samplesperpixel == 2 or page.dtype == np.float16:  # OpenCV would misread these
+        raise ValueError(f"{page.dtype} samples of this layout are read only without compression")
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # what it prints of a damaged file is for its developers
+    try:
+        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        log.setLogLevel(level)
+    if values is None or values.dtype != page.dtype:
+        raise ValueError("its compressed data can't be read")
+    if page.samplesperpixel > 1:
+        values[..., :3] = values[..., 2::-1].copy()  # OpenCV's order is blue, green, red
+    return values

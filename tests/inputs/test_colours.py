@@ -1,7 +1,10 @@
 """Colours of files become sRGB; numbers of any kind become bytes."""
 
+import tracemalloc
+import zlib
 from pathlib import Path
 
+import cv2
 import imageio.v3
 import numpy as np
 import pytest
@@ -86,6 +89,67 @@ def test_white_as_zero_is_no_negative(tmp_path):
     assert np.abs(np.asarray(read_image(tmp_path / "image.tiff"), float)[..., 0] - GREY * 255).max() <= 1
     ramp = np.asarray(read_image(CASES / "u16_miniswhite.tiff"), int)[..., 0]
     assert (ramp.min(), ramp.max()) == (0, 255)
+
+
+RAMPS = np.stack([GREY, GREY[:, ::-1], 1 - GREY], axis=-1)
+COMPRESSIONS = {"lzw": 5, "deflate": 8, "packbits": 32773}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(GREY * 65535).astype(np.uint16), (RAMPS * 65535).astype(np.uint16), GREY.astype(np.float32),
+     RAMPS.astype(np.float32), RAMPS],
+    ids=lambda values: f"{values.dtype}{values.shape}",
+)  # fmt: skip
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("with_predictor", [False, True])
+def test_compressed_tiffs_of_deep_numbers(tmp_path, values, compression, with_predictor):
+    kind = 2 if values.dtype.kind == "u" else 3  # TIFF's predictors of integers and of floats
+    predictor = kind if with_predictor and compression != "packbits" else 1
+    file = tmp_path / "image.tiff"
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, COMPRESSIONS[compression], cv2.IMWRITE_TIFF_PREDICTOR, predictor]
+    assert cv2.imwrite(file, values[..., ::-1] if values.ndim == 3 else values, options)
+    found = np.asarray(read_image(file), float)
+    expected = values.astype(float) / (65535 if values.dtype == np.uint16 else 1) * 255
+    assert np.abs(found - (expected if values.ndim == 3 else expected[..., None])).max() <= 1
+
+
+def test_a_compressed_tiff_unpacks_no_more_than_its_picture_takes(tmp_path):
+    file = tmp_path / "bomb.tiff"
+    tifffile.imwrite(file, GREY.astype(np.float32), compression="zlib", rowsperstrip=48)
+    with tifffile.TiffFile(file) as tiff:
+        places = [tiff.pages.first.tags[tag].valueoffset for tag in ("StripOffsets", "StripByteCounts")]
+    content, bomb = bytearray(file.read_bytes()), zlib.compress(bytes(200_000_000))
+    for place, value in zip(places, (len(content), len(bomb)), strict=True):
+        content[place : place + 4] = value.to_bytes(4, "little")
+    file.write_bytes(content + bomb)
+    tracemalloc.start()
+    try:
+        read_image(file)
+    except UserError as error:
+        assert "compressed data can't be read" in str(error)  # noqa: PT017  # either answer is right, as long as it is small
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_deep_tiff_cut_in_half_is_refused(tmp_path, compression, capfd):
+    file = tmp_path / "half.tiff"
+    noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
+    tifffile.imwrite(file, noise, photometric="rgb", compression=compression)  # the tags come first
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"half\.tiff can't be read"):
+        read_image(file)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("values", [GREY.astype(np.float16), np.stack([GREY, GREY], axis=-1).astype(np.float32)])
+def test_a_compressed_tiff_that_would_be_misread_is_refused(tmp_path, values):
+    extra = {"extrasamples": ["unassalpha"], "planarconfig": "contig"} if values.ndim == 3 else {}
+    tifffile.imwrite(tmp_path / "a.tiff", values, photometric="minisblack", compression="zlib", **extra)
+    with pytest.raises(UserError, match="only without compression"):
+        read_image(tmp_path / "a.tiff")
 
 
 def test_a_peak_just_above_white_is_not_black():
