@@ -32,6 +32,7 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
 SECONDS_FOR_A_FRAME = 60.0
+VIDEO_FORMATS = "mov,matroska,avi"  # FFmpeg's names. It knows many more, some of which open other files and addresses
 MIN_SIDE = 16  # anything smaller is a dot, a line or a tracking pixel, not a picture
 MAX_ASPECT = 8  # long side to short side: a model that saw 16:9 makes nothing of a ribbon
 MAX_OUTPUT_SIDE = 4096
@@ -128,7 +129,8 @@ def _first_frame(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError
     full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", "-frames:v", "1", "-vf", full_colour]
+    command = [get_ffmpeg_exe(), "-v", "error", "-format_whitelist", VIDEO_FORMATS, "-protocol_whitelist", "file"]
+    command += ["-max_pixels", str(MAX_PIXELS), "-i", f"file:{path}", "-frames:v", "1", "-vf", full_colour]
     command += ["-f", "image2pipe", "-c:v", "png", "pipe:1"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_FOR_A_FRAME)
     if done.returncode != 0 or not done.stdout:

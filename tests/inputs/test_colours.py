@@ -176,6 +176,29 @@ def test_the_first_frame_of_a_video(tmp_path):
         read_image(tmp_path / "broken.mp4")
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi"])
+def test_videos_of_every_suffix(tmp_path, suffix):
+    codec = {".webm": "libvpx-vp9"}.get(suffix, "libx264")
+    frames = np.full((3, 64, 64, 3), 200, np.uint8)
+    imageio.v3.imwrite(tmp_path / f"a{suffix}", frames, plugin="FFMPEG", fps=5, codec=codec)
+    assert np.abs(np.asarray(read_image(tmp_path / f"a{suffix}"), int) - 200).max() <= 6
+
+
+def test_a_playlist_named_video_opens_no_other_file(tmp_path):
+    frames = np.full((3, 64, 64, 3), 200, np.uint8)
+    imageio.v3.imwrite(tmp_path / "secret.mp4", frames, plugin="FFMPEG", fps=5)
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    with pytest.raises(UserError, match=r"a\.mp4 can't be read"):
+        read_image(tmp_path / "a.mp4")
+
+
+def test_a_video_over_the_limit_is_refused(tmp_path, monkeypatch):
+    imageio.v3.imwrite(tmp_path / "a.mp4", np.zeros((3, 64, 64, 3), np.uint8), plugin="FFMPEG", fps=5)
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 64 * 64 - 1)
+    with pytest.raises(UserError, match=r"a\.mp4 can't be read"):
+        read_image(tmp_path / "a.mp4")
+
+
 def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     file = tmp_path / "a.jpg"
     Image.fromarray(TRUTH.astype(np.uint8)).save(file, progressive=True)
