@@ -26,8 +26,8 @@ def to_rgb_or_rgba(image: Image.Image) -> Image.Image:
         image = _deep_grey_to_8_bit(image)
     elif image.mode == "LAB":
         return _converted(image, ImageCms.createProfile("LAB"), "RGB")
-    elif image.mode == "La":  # premultiplied grey, which Pillow converts to LA alone
-        image = image.convert("LA")
+    elif image.mode == "La" or (image.mode == "L" and "transparency" in image.info):
+        image = image.convert("LA")  # of premultiplied grey Pillow knows no other way
     mode = "RGBA" if image.has_transparency_data else "RGB"
     if profile is None:
         return _without_profile(image.convert(mode))
@@ -74,6 +74,8 @@ def _profile_of(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 def _converted(image: Image.Image, profile: Any, mode: str) -> Image.Image:
     """The image of a profile (of ImageCms) in sRGB; as it is, where the profile can't be used."""
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if image.mode == "L":
+        flags |= ImageCms.Flags.NOOPTIMIZE  # Little CMS's shortcut for grey is up to 10 levels off in the shadows
     intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
     try:
         converted = ImageCms.profileToProfile(

@@ -1,5 +1,6 @@
 """Colours of files become sRGB; numbers of any kind become bytes."""
 
+import struct
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -52,6 +53,40 @@ def test_profiles_of_cut_outs_and_palettes(tmp_path, mode, suffix):
     assert np.abs(np.asarray(found.convert("RGB"), int) - TRUTH)[-40:].max() <= (4 if mode == "RGBA" else 12)
     if mode == "RGBA":
         assert np.array_equal(found.getchannel("A"), image.getchannel("A"))
+
+
+def linear_grey_profile() -> bytes:
+    """An ICC profile, version 2.1, of grey whose numbers are light: white, and a curve of gamma 1."""
+    white = struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)  # D50
+    parts = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(78) + bytes(1),
+        b"wtpt": b"XYZ " + bytes(4) + white,
+        b"kTRC": b"curv" + bytes(4) + struct.pack(">IHxx", 1, 256),
+    }
+    table, data = struct.pack(">I", len(parts)), b""
+    for name, part in parts.items():
+        table += name + struct.pack(">II", 128 + 4 + 12 * len(parts) + len(data), len(part))
+        data += part + bytes(-len(part) % 4)
+    size = 128 + len(table) + len(data)
+    header = struct.pack(">II4s4s4s4s12x", size, 0, b"\x02\x10\0\0", b"mntr", b"GRAY", b"XYZ ")
+    return (header + b"acsp" + bytes(28) + white).ljust(128, b"\0") + table + data
+
+
+@pytest.mark.parametrize(("mode", "options"), [("L", {}), ("L", {"transparency": 0}), ("LA", {})])
+def test_grey_of_a_linear_profile_is_brightened_and_keeps_its_transparency(tmp_path, mode, options):
+    light = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(light)
+    if mode == "LA":
+        image.putalpha(Image.fromarray(light))
+    image.save(tmp_path / "a.png", icc_profile=linear_grey_profile(), **options)
+    found = np.asarray(read_image(tmp_path / "a.png"), float)
+    linear = light / 255
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
+    assert np.abs(found[..., :3] - 255 * srgb[..., None]).max() <= 2
+    if mode == "LA":
+        assert np.array_equal(found[..., 3], light)
+    elif options:
+        assert np.array_equal(found[..., 3], np.where(light == 0, 0, 255))
 
 
 def test_a_damaged_profile_counts_as_srgb():
