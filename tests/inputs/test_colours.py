@@ -10,7 +10,7 @@ import imageio.v3
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sgm.errors import UserError
 from sgm.inputs import image as image_module
@@ -53,6 +53,24 @@ def test_profiles_of_cut_outs_and_palettes(tmp_path, mode, suffix):
     assert np.abs(np.asarray(found.convert("RGB"), int) - TRUTH)[-40:].max() <= (4 if mode == "RGBA" else 12)
     if mode == "RGBA":
         assert np.array_equal(found.getchannel("A"), image.getchannel("A"))
+
+
+def test_pictures_with_srgbs_own_profile_are_not_computed_anew(monkeypatch):
+    converted = []
+    through = ImageCms.profileToProfile
+
+    def counted(image, *arguments, **options):
+        converted.append(image.size)
+        return through(image, *arguments, **options)
+
+    monkeypatch.setattr(ImageCms, "profileToProfile", counted)
+    image = Image.fromarray(TRUTH.astype(np.uint8))
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(np.asarray(to_rgb_or_rgba(image)), TRUTH)
+    assert image.size not in converted
+    image.info["icc_profile"] = p3_profile()
+    to_rgb_or_rgba(image)
+    assert image.size in converted
 
 
 def linear_grey_profile() -> bytes:
