@@ -119,3 +119,12 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path, monk
     monkeypatch.setattr(image_module, "MAX_SCANNED_PIXELS", 5 * 128 * 128)
     with pytest.raises(UserError, match="more than 5 scans, which would take minutes"):
         read_image(file)
+
+
+def test_what_follows_a_jpegs_end_or_lies_in_its_segments_is_no_scan(tmp_path, monkeypatch):
+    file, looks_like_scans = tmp_path / "a.jpg", b"\xff\xda\0\x02" * 50
+    Image.fromarray(TRUTH.astype(np.uint8)).save(file, comment=looks_like_scans)
+    with file.open("ab") as photo:
+        photo.write(looks_like_scans)  # as of the video in a phone's motion photo
+    monkeypatch.setattr(image_module, "MAX_SCANNED_PIXELS", 5 * 128 * 128)
+    assert read_image(file).size == (128, 128)
