@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sgm.errors import UserError
@@ -67,13 +68,14 @@ def images_in(
 def images_like(pattern: Path, *, leave_out: Path | None = None) -> list[Path]:
     """The image files that fit a pattern with `*`, `?`, `[...]` and, for folders of any depth, `**`; sorted.
 
-    Hidden files and what is in the folder `leave_out` don't count. Raises UserError where nothing fits.
+    Hidden files and what is in the folder `leave_out` don't count, and `**` follows no links to
+    folders. Raises UserError where nothing fits.
     """
     avoided = leave_out.resolve() if leave_out else None
     base, rest = _split(pattern)
     found: set[Path] = set()  # patterns with more than one ** find a path in more than one way
-    for name in glob.iglob(os.path.join(glob.escape(str(base)), rest), recursive=True):  # noqa: PTH118, PTH207
-        found.add(Path(name))
+    for path in _matches(base, Path(rest).parts):
+        found.add(path)
         if len(found) > MAX_MATCHES:
             raise UserError(f"the pattern {pattern} fits over {MAX_MATCHES:,} files: begin it with a smaller folder")
     images = sorted(path for path in found if _is_visible_image(path) and not _is_within(path, avoided))
@@ -119,6 +121,23 @@ def _split(pattern: Path) -> tuple[Path, str]:
         else:
             break
     return base, str(Path(*parts))
+
+
+def _matches(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What fits the parts of a pattern below a folder, some of it more than once.
+
+    glob's own `**` follows links to folders, in circles too: through /proc there is no end to it.
+    """
+    if "**" not in parts:
+        names = glob.iglob(os.path.join(glob.escape(str(folder)), *parts))  # noqa: PTH118, PTH207
+        yield from map(Path, names)
+        return
+    first = parts.index("**")
+    after = [*itertools.dropwhile(lambda part: part == "**", parts[first:])] or ["*"]
+    for start in _matches(folder, parts[:first]) if first else [folder]:
+        for parent, subfolders, _ in os.walk(start):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            yield from _matches(Path(parent), after)
 
 
 def _tell(error: OSError) -> None:
