@@ -129,7 +129,9 @@ def _first_frame(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError
     full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", "-frames:v", "1", "-vf", full_colour]
+    only_the_file = ["-protocol_whitelist", "file", "-format_whitelist", "mov,matroska,avi"]  # no lists of other files
+    command = [get_ffmpeg_exe(), "-v", "error", *only_the_file, "-i", f"file:{path}"]
+    command += ["-frames:v", "1", "-vf", full_colour]
     command += ["-f", "image2pipe", "-c:v", "png", "pipe:1"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_FOR_A_FRAME)
     if done.returncode != 0 or not done.stdout:
