@@ -137,6 +137,51 @@ def test_tiffs_of_all_kinds_of_numbers(tmp_path, values, tolerance):
     assert np.abs(found - GREY[..., None] * 255).max() <= tolerance
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        (GREY * 65535).astype(np.uint16),
+        np.repeat((GREY[..., None] * 65535).astype(np.uint16), 3, axis=-1),
+        np.repeat((GREY[..., None] * 65535).astype(np.uint16), 4, axis=-1),
+        GREY.astype(np.float32),
+    ],
+    ids=lambda it: f"{it.dtype}{it.shape}",
+)
+def test_deep_tiffs_compressed_by_lzw(tmp_path, values):
+    file, lzw = tmp_path / "image.tiff", 5  # TIFF 6.0, tag 259
+    assert cv2.imwrite(str(file), values, [cv2.IMWRITE_TIFF_COMPRESSION, lzw])
+    with Image.open(file) as image:
+        assert image.info["compression"] == "tiff_lzw"
+    found = np.asarray(read_image(file), float)
+    assert found.shape == (48, 64, max(3, values.shape[-1] if values.ndim == 3 else 1))
+    assert np.abs(found - GREY[..., None] * 255).max() <= 1
+
+
+def test_deep_tiffs_channel_by_channel(tmp_path):
+    values = np.stack([GREY, GREY / 2, 1 - GREY])
+    tifffile.imwrite(
+        tmp_path / "a.tiff", (values * 65535).astype(np.uint16), photometric="rgb", planarconfig="separate"
+    )
+    found = np.asarray(read_image(tmp_path / "a.tiff"), float)
+    assert np.abs(found - values.transpose(1, 2, 0) * 255).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_premultiplied_colours_of_deep_tiffs(tmp_path, dtype):
+    alpha = 0.25 + 0.75 * GREY
+    values = np.stack([0.5 * alpha, alpha, 0.2 * alpha, alpha], axis=-1) * (65535 if dtype == "uint16" else 1)
+    tifffile.imwrite(tmp_path / "a.tiff", values.astype(dtype), photometric="rgb", extrasamples=["assocalpha"])
+    found = np.asarray(read_image(tmp_path / "a.tiff"), float)
+    assert np.abs(found[..., :3] - [127.5, 255, 51]).max() <= 4
+    assert np.abs(found[..., 3] - alpha * 255).max() <= 1
+
+
+def test_a_tiff_of_many_channels_is_no_picture(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tiff", np.stack([GREY] * 5), photometric="minisblack", planarconfig="separate")
+    with pytest.raises(UserError, match=r"its shape is \(5, 48, 64\), which is no picture's"):
+        read_image(tmp_path / "a.tiff")
+
+
 def test_white_as_zero_is_no_negative(tmp_path):
     tifffile.imwrite(tmp_path / "image.tiff", ((1 - GREY) * 65535).astype(np.uint16), photometric="miniswhite")
     assert np.abs(np.asarray(read_image(tmp_path / "image.tiff"), float)[..., 0] - GREY * 255).max() <= 1
@@ -259,3 +304,12 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(tmp_path, monk
     monkeypatch.setattr(image_module, "MAX_SCANNED_PIXELS", 5 * 128 * 128)
     with pytest.raises(UserError, match="more than 5 scans, which would take minutes"):
         read_image(file)
+
+
+def test_what_follows_a_jpegs_end_or_lies_in_its_segments_is_no_scan(tmp_path, monkeypatch):
+    file, looks_like_scans = tmp_path / "a.jpg", b"\xff\xda\0\x02" * 50
+    Image.fromarray(TRUTH.astype(np.uint8)).save(file, comment=looks_like_scans)
+    with file.open("ab") as photo:
+        photo.write(looks_like_scans)  # as of the video in a phone's motion photo
+    monkeypatch.setattr(image_module, "MAX_SCANNED_PIXELS", 5 * 128 * 128)
+    assert read_image(file).size == (128, 128)

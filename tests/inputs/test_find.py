@@ -66,6 +66,14 @@ def test_a_pattern_of_videos_gives_videos(tmp_path):
     assert below(tmp_path, images_like(tmp_path / "*")) == ["b.png"]
 
 
+def test_a_pattern_of_any_depth_follows_no_links_in_circles(tmp_path):
+    touch(tmp_path, "in/a/b.png", "in/a/c/d.png", "in/.hidden/e.png")
+    (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
+    for pattern in ("**", "**/*.png", "**/**", "**/a/**/*.png"):
+        assert below(tmp_path / "in", images_like(tmp_path / "in" / pattern)) == ["a/b.png", "a/c/d.png"], pattern
+
+
 def test_subfolders_are_taken_but_for_hidden_ones_outputs_and_links(tmp_path):
     touch(tmp_path, "in/b.png", "in/a/c.png", "in/a/d/e.jpg", "in/.hidden/f.png", "in/out/b/0000.jpg", "in/out/a.webp")
     touch(tmp_path, "elsewhere/g.png")
