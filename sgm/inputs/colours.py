@@ -26,8 +26,8 @@ def to_rgb_or_rgba(image: Image.Image) -> Image.Image:
         image = _deep_grey_to_8_bit(image)
     elif image.mode == "LAB":
         return _converted(image, ImageCms.createProfile("LAB"), "RGB")
-    elif image.mode == "La":  # premultiplied grey, which Pillow converts to LA alone
-        image = image.convert("LA")
+    elif image.mode == "La" or (image.mode == "L" and "transparency" in image.info):
+        image = image.convert("LA")  # of premultiplied grey Pillow knows no other way
     mode = "RGBA" if image.has_transparency_data else "RGB"
     if profile is None:
         return _without_profile(image.convert(mode))
@@ -72,17 +72,33 @@ def _profile_of(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 
 
 def _converted(image: Image.Image, profile: Any, mode: str) -> Image.Image:
-    """The image of a profile (of ImageCms) in sRGB; as it is, where the profile can't be used."""
-    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    """The image of a profile (of ImageCms) in sRGB; as it is, where the profile can't be used or is sRGB's own."""
     try:
-        converted = ImageCms.profileToProfile(
-            image, profile, ImageCms.createProfile("sRGB"), renderingIntent=intent, outputMode=mode, flags=flags
-        )
+        is_srgb = image.mode == mode and _changes_nothing(profile)
+        converted = image.convert(mode) if is_srgb else _through(profile, image, mode)
     except ImageCms.PyCMSError:
         converted = image.convert(mode)
-    assert converted is not None, "None only with inPlace"
     return _without_profile(converted)
+
+
+def _changes_nothing(profile: Any) -> bool:
+    """Whether RGB colours keep their numbers: many photos carry sRGB's own profile, and converting takes a second."""
+    levels = np.linspace(0, 255, 16).astype(np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
+    converted = _through(profile, Image.fromarray(colours), "RGB")
+    return int(np.abs(np.asarray(converted, int) - colours).max()) <= 1
+
+
+def _through(profile: Any, image: Image.Image, mode: str) -> Image.Image:
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if image.mode == "L":
+        flags |= ImageCms.Flags.NOOPTIMIZE  # Little CMS's shortcut for grey is up to 10 levels off in the shadows
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    converted = ImageCms.profileToProfile(
+        image, profile, ImageCms.createProfile("sRGB"), renderingIntent=intent, outputMode=mode, flags=flags
+    )
+    assert converted is not None, "None only with inPlace"
+    return converted
 
 
 def _without_profile(image: Image.Image) -> Image.Image:

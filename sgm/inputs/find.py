@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sgm.errors import UserError
@@ -14,10 +15,10 @@ from sgm.errors import UserError
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi")
 
 IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff"),
-)
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff",
+)  # fmt: skip
 ALLOWED = ", ".join(IMAGE_SUFFIXES)
-MAX_MATCHES = 200_000  # of a pattern, images or not: what `/**` finds takes minutes
+MAX_ENTRIES = 500_000  # looked at below a folder, images or not: a few seconds' work, where all of `/` takes minutes
 
 
 def check_image_path(path: Path) -> None:
@@ -46,15 +47,17 @@ def images_in(
     the other files.
 
     Raises:
-        UserError: a folder can't be listed, or there are no images.
+        UserError: a folder can't be listed, there are no images, or far too many files.
     """
     avoided = leave_out.resolve() if leave_out else None
     images: list[Path] = []
+    count = _counter(folder)
     for parent, subfolders, names in os.walk(folder, onerror=_tell):
+        count(len(subfolders) + len(names))
         images += [Path(parent, name) for name in names]
         subfolders[:] = [name for name in subfolders if recursive and not _is_avoided(Path(parent, name), avoided)]
     others = Counter(path.suffix.lower() or "no suffix" for path in images if _is_other(path))
-    images = sorted(path for path in images if _is_visible_image(path))
+    images = sorted(path for path in images if _is_visible(path, IMAGE_SUFFIXES))
     if others and images:
         most = sorted(others.items(), key=lambda it: (-it[1], it[0]))[:5]
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in most)
@@ -67,16 +70,17 @@ def images_in(
 def images_like(pattern: Path, *, leave_out: Path | None = None) -> list[Path]:
     """The image files that fit a pattern with `*`, `?`, `[...]` and, for folders of any depth, `**`; sorted.
 
-    Hidden files and what is in the folder `leave_out` don't count. Raises UserError where nothing fits.
+    Videos count where the pattern itself ends in a video's suffix. Hidden files and what is in the folder `leave_out`
+    don't count. `**` follows no links, and folders that can't be listed are passed by, as in a shell.
+
+    Raises:
+        UserError: nothing fits, or there are far too many files to look at.
     """
     avoided = leave_out.resolve() if leave_out else None
+    suffixes = VIDEO_SUFFIXES if pattern.suffix.lower() in VIDEO_SUFFIXES else IMAGE_SUFFIXES
     base, rest = _split(pattern)
-    found: set[Path] = set()  # patterns with more than one ** find a path in more than one way
-    for name in glob.iglob(os.path.join(glob.escape(str(base)), rest), recursive=True):  # noqa: PTH118, PTH207
-        found.add(Path(name))
-        if len(found) > MAX_MATCHES:
-            raise UserError(f"the pattern {pattern} fits over {MAX_MATCHES:,} files: begin it with a smaller folder")
-    images = sorted(path for path in found if _is_visible_image(path) and not _is_within(path, avoided))
+    found = set(_matches(base, rest, _counter(base)))  # patterns with more than one ** find a path in more than one way
+    images = sorted(path for path in found if _is_visible(path, suffixes) and not _is_within(path, avoided))
     if not images:
         if not re.search(r"[*?]", str(pattern)):
             raise UserError(f"{pattern} does not exist, and as a pattern it fits no image: check the path")
@@ -102,8 +106,8 @@ def fixed_part(pattern: Path) -> Path:
     return _split(pattern)[0]
 
 
-def _split(pattern: Path) -> tuple[Path, str]:
-    """A pattern's fixed folder, and the pattern below it.
+def _split(pattern: Path) -> tuple[Path, list[str]]:
+    """A pattern's fixed folder, and the parts of the pattern below it.
 
     A part with a pattern's signs is fixed too where a folder of that very name is there, or where all signs are
     escaped, as in `dir [[]v1]`.
@@ -118,15 +122,60 @@ def _split(pattern: Path) -> tuple[Path, str]:
             del parts[0]
         else:
             break
-    return base, str(Path(*parts))
+    return base, parts
+
+
+def _matches(folder: Path, parts: Sequence[str], count: Callable[[int], None]) -> Iterator[Path]:
+    """What fits the parts of a pattern below a folder. Unlike `glob` it counts its steps and follows no circles."""
+    part, *rest = parts
+    if part == "**":
+        yield from _matches(folder, rest or ["*"], count)
+        for entry in _entries(folder, count):
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                yield from _matches(folder / entry.name, parts, count)
+        return
+    if glob.has_magic(part):
+        may_be_hidden = part.startswith(".")
+        names = [entry.name for entry in _entries(folder, count) if may_be_hidden or not entry.name.startswith(".")]
+        names = fnmatch.filter(names, part)
+    else:
+        names = [part]
+    for path in (folder / name for name in names):
+        if not rest:
+            yield path
+        elif is_folder(path):
+            yield from _matches(path, rest, count)
+
+
+def _entries(folder: Path, count: Callable[[int], None]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = list(entries)
+    except OSError:
+        return []
+    count(len(listed))
+    return listed
+
+
+def _counter(folder: Path) -> Callable[[int], None]:
+    """What counts entries below a folder, and raises UserError above `MAX_ENTRIES`."""
+    looked_at = 0
+
+    def count(entries: int) -> None:
+        nonlocal looked_at
+        looked_at += entries
+        if looked_at > MAX_ENTRIES:
+            raise UserError(f"{folder} holds over {MAX_ENTRIES:,} files: give a smaller folder, or a list of images")
+
+    return count
 
 
 def _tell(error: OSError) -> None:
     raise UserError(f"{error.filename} can't be read ({error.strerror}): give a folder that you may read") from error
 
 
-def _is_visible_image(path: Path) -> bool:
-    return _has_image_suffix(path) and not path.name.startswith(".") and path.is_file()
+def _is_visible(path: Path, suffixes: Sequence[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def _is_other(path: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import subprocess
 import warnings
 from io import BytesIO
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from sgm.errors import UserError
 from sgm.inputs.colours import to_rgb_or_rgba
@@ -31,6 +32,8 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
+START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # ITU-T T.81, table B.1
+JPEG_MARKER = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd8\xff]")  # those with a length
 SECONDS_FOR_A_FRAME = 60.0
 MIN_SIDE = 16  # anything smaller is a dot, a line or a tracking pixel, not a picture
 MAX_ASPECT = 8  # long side to short side: a model that saw 16:9 makes nothing of a ribbon
@@ -70,9 +73,16 @@ def read_image(path: Path) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as the camera notes, without that note, so that nothing turns it again."""
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except SyntaxError:  # damaged EXIF says nothing of the orientation
         return image
+    if orientation == 1:
+        return image
+    image = image.copy()
+    for note in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):  # Pillow would write these again, and
+        image.info.pop(note, None)  # fail where any other tag is damaged
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
 
 
 def _decoded(path: Path) -> Image.Image:
@@ -100,15 +110,20 @@ def _decoded(path: Path) -> Image.Image:
 
 
 def _check_scans(path: Path, pixels: int) -> None:
-    """Raises ValueError for a JPEG whose scans would take minutes to decode."""
+    """Raises ValueError for a JPEG whose scans would take minutes to decode.
+
+    Markers are followed as a decoder does, from segment to segment: previews within segments, and the video that a
+    phone appends to a photo, hold bytes that only look like scans.
+    """
+    most, found = max(MAX_SCANNED_PIXELS // pixels, 1), 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        most, found = MAX_SCANNED_PIXELS // pixels, 0
-        scan = content.find(b"\xff\xda")  # within a scan's data 0xff is followed by 0 or a restart marker
-        while scan >= 0:
-            found += 1
-            if found > max(most, 1):
+        position = 0
+        while (marker := JPEG_MARKER.search(content, position)) and marker[0] != END_OF_JPEG:
+            found += marker[0] == START_OF_SCAN
+            if found > most:
                 raise ValueError(f"it has more than {most} scans, which would take minutes: save it anew")
-            scan = content.find(b"\xff\xda", scan + 2)
+            length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+            position = marker.end() + max(length, 2)
 
 
 def _first_frame(path: Path) -> Image.Image:
@@ -121,7 +136,9 @@ def _first_frame(path: Path) -> Image.Image:
     if not path.is_file():
         raise FileNotFoundError
     full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", "-frames:v", "1", "-vf", full_colour]
+    only_the_file = ["-protocol_whitelist", "file", "-format_whitelist", "mov,matroska,avi"]  # no lists of other files
+    command = [get_ffmpeg_exe(), "-v", "error", *only_the_file, "-max_pixels", str(MAX_PIXELS), "-i", f"file:{path}"]
+    command += ["-frames:v", "1", "-vf", full_colour]
     command += ["-f", "image2pipe", "-c:v", "png", "pipe:1"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_FOR_A_FRAME)
     if done.returncode != 0 or not done.stdout:
@@ -210,13 +227,7 @@ def fit_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
     An image that has this size already comes back pixel for pixel.
     """
-    if image.size == size:
-        return image
-    scale = min(image.width / size[0], image.height / size[1])  # image pixels per output pixel
-    kept_width, kept_height = size[0] * scale, size[1] * scale
-    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
-    box = (left, top, left + kept_width, top + kept_height)
-    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def image_to_tensor(image: Image.Image) -> torch.Tensor:

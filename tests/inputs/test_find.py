@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,38 @@ def test_a_missing_file_whose_name_looks_like_a_pattern(tmp_path):
         images_like(tmp_path / "a[1].png")
 
 
-def test_a_pattern_that_fits_everything_is_ended(tmp_path, monkeypatch):
-    touch(tmp_path, *(f"{number}.txt" for number in range(30)))
-    monkeypatch.setattr("sgm.inputs.find.MAX_MATCHES", 20)
-    with pytest.raises(UserError, match="fits over 20 files: begin it with a smaller folder"):
-        images_like(tmp_path / "**")
+@pytest.mark.parametrize("pattern", ["**", "**/*.png", "**/**/*.png", "*/*.png"])
+def test_a_search_of_far_too_many_files_is_ended(tmp_path, monkeypatch, pattern):
+    touch(tmp_path, *(f"deeper/{number}.txt" for number in range(30)))
+    monkeypatch.setattr("sgm.inputs.find.MAX_ENTRIES", 20)
+    with pytest.raises(UserError, match="holds over 20 files: give a smaller folder"):
+        images_like(tmp_path / pattern)
+    with pytest.raises(UserError, match="holds over 20 files: give a smaller folder"):
+        images_in(tmp_path, recursive=True)
+
+
+def test_a_pattern_does_not_go_round_in_circles(tmp_path):
+    touch(tmp_path, "a/b/x.png")
+    for number in range(3):
+        (tmp_path / "a" / "b" / f"circle{number}").symlink_to(tmp_path)
+    start = time.monotonic()
+    assert below(tmp_path, images_like(tmp_path / "**" / "x.png")) == ["a/b/x.png"]
+    assert time.monotonic() - start < 1
+    assert len(images_like(tmp_path / "a" / "b" / "circle?" / "a" / "b" / "x.png")) == 3, "a named link is followed"
+
+
+def test_a_pattern_of_videos_gives_videos(tmp_path):
+    touch(tmp_path, "a.mp4", "b.MP4", "b.png", "c.mov")
+    assert below(tmp_path, images_like(tmp_path / "*.mp4")) == ["a.mp4"]
+    assert below(tmp_path, images_like(tmp_path / "*")) == ["b.png"]
+
+
+def test_a_pattern_of_any_depth_follows_no_links_in_circles(tmp_path):
+    touch(tmp_path, "in/a/b.png", "in/a/c/d.png", "in/.hidden/e.png")
+    (tmp_path / "in" / "circle").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
+    for pattern in ("**", "**/*.png", "**/**", "**/a/**/*.png"):
+        assert below(tmp_path / "in", images_like(tmp_path / "in" / pattern)) == ["a/b.png", "a/c/d.png"], pattern
 
 
 def test_subfolders_are_taken_but_for_hidden_ones_outputs_and_links(tmp_path):

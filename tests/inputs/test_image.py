@@ -182,6 +182,14 @@ def test_damaged_exif_does_not_lose_the_photo(tmp_path):
     assert read_image(tmp_path / "b.jpg").size == (40, 30)
 
 
+@pytest.mark.parametrize("text_for_a_ratio", [b"abc\0", b"\0\0\0\0"])
+def test_a_damaged_tag_beside_the_orientation_does_not_lose_the_photo(tmp_path, text_for_a_ratio):
+    tags = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHI", 0x011A, 2, 4) + text_for_a_ratio
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + tags + bytes(4)
+    Image.fromarray(ramps()).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").size == (30, 40)
+
+
 @pytest.mark.parametrize("suffix", ["gif", "tiff", "webp", "png"])
 def test_the_first_of_several_frames_is_taken(tmp_path, suffix):
     first, second = Image.new("RGB", (40, 30), (250, 0, 0)), Image.new("RGB", (40, 30), (0, 0, 250))
@@ -365,6 +373,11 @@ def test_an_image_of_the_right_size_is_untouched():
 
 def test_fitting_a_line_needs_no_memory_for_what_is_cropped():
     assert fit_image(Image.new("RGB", (1, 60_000), "red"), (1024, 576)).getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(("image_size", "size"), [((29, 17), (448, 64)), ((21, 29), (320, 448))])
+def test_rounding_never_reaches_over_the_edge(image_size, size):
+    assert fit_image(Image.new("RGB", image_size, "red"), size).getcolors() == [(math.prod(size), (255, 0, 0))]
 
 
 def test_tensors_are_channels_first_from_minus_one_to_one():
