@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from .errors import UserError
 from .storage.data_files import Bounds, read_dataclass
-from .storage.folders import config_folder
+from .storage.files import config_folder
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..parameters.command_line import Command, run
 from ..parameters.parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..parameters.presets import PRESETS
 from ..progress import Progress
-from ..storage.folders import output_folder
+from ..storage.files import output_folder
 
 if TYPE_CHECKING:
     from ..generation.pipeline import Pipeline

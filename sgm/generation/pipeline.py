@@ -26,16 +26,23 @@ from ..outputs.record import build_record
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
-from ..runtime.devices import PRECISIONS, check_fp8, choose_device, choose_precision, give_back_memory
+from ..runtime.devices import (
+    MEMORY_MODES,
+    PRECISIONS,
+    check_fp8,
+    choose_device,
+    choose_memory,
+    choose_precision,
+    clips_with_room,
+    give_back_memory,
+)
 from ..runtime.fp8 import use_fp8
-from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.files import describe_file, write_whole
 from ..watermark.embedding import embed_watermark
 from .denoiser import Watch
-from .fitting import fit
-from .frames import FrameGenerator, solver_of
+from .frames import FrameGenerator, fit, solver_of
 
 Pixels = NDArray[np.uint8]
 

@@ -8,13 +8,12 @@ import pytest
 
 from sgm.benchmark.request import BenchmarkRequest
 from sgm.config import RELEASES, load_config
-from sgm.diffusion.sampler import SAMPLERS
-from sgm.diffusion.schedule import SCHEDULES
+from sgm.diffusion.edm import SAMPLERS, SCHEDULES
 from sgm.errors import UserError
 from sgm.parameters.parameter import parameters_of
 from sgm.parameters.request import Request, make_request
 from sgm.parameters.sampling import Framing, SamplingParameters, ignored_parameters
-from sgm.runtime.memory import MEMORY_MODES
+from sgm.runtime.devices import MEMORY_MODES
 
 
 def test_defaults_are_those_of_the_parameter_table():

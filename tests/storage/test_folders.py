@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sgm.storage import folders
+from sgm.storage import files as folders
 
 PROJECT = Path(__file__).parents[2]
 
