@@ -1,0 +1,187 @@
+"""Following a picture through a clip: where each pixel of a frame lies in the picture that the clip starts from.
+
+A flow is float32 (H, W, 2): what to add to a pixel's position (x, y), in pixels, to come to the same thing in another
+picture. Pictures are float32 in levels of 255, grey ones (H, W).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+# All lengths are in pixels of a picture with about twice the clip's own sides, where a flow is best found.
+DULLNESS = (1.0, 1.5, 2.0, 2.6, 3.3, 4.2)  # blurs that a clip may have in comparison with its picture
+LEAST_BLUR = 1.0  # of frames, against their noise
+BROAD = 8.0  # changes of tone are broader, what is followed is finer
+NEAR, FAR = 4.0, 20.0  # how far a flow that stands out from its surroundings, and one that doesn't, is averaged
+STANDS_OUT = 0.6  # by how much flow differs from its surroundings half for noise and half for a reason
+STEP = 4  # flows vary slowly, so they are smoothed on every fourth pixel
+LITTLE = 0.2  # texture's weight, of 1, under which flow follows its surroundings
+FIT_ROUNDS = 4
+WORTH_BENDING = 1.2  # by how much closer a clip must be met for flow to differ from the motion of everything
+LOST = 0.35  # correlation between a frame and the picture under which they show something else
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How a frame sees the picture.
+
+    flow: from the frame into the picture. blur: how many pixels duller the frame is, as the sigma of a Gaussian.
+    """
+
+    flow: Array
+    blur: float
+
+
+class Follower:
+    """Follows a grey picture through the frames of a clip, one after the other.
+
+    Every frame is compared with the picture itself, seen as the frame before saw it, so errors don't add up.
+    """
+
+    def __init__(self, picture: Array) -> None:
+        self._dulled = [blurred(picture, sigma) for sigma in DULLNESS]
+        self._frame: Array | None = None  # the last one that showed the picture, and how it did
+        self._flow: Array = np.zeros((*picture.shape, 2), np.float32)
+
+    def follow(self, frame: Array) -> Sight | None:
+        """How the next frame (H, W), of the picture's size, sees the picture; None if it shows something else."""
+        frame = blurred(frame, LEAST_BLUR)
+        flow = self._flow
+        if self._frame is not None:
+            step = regular(dense_flow(frame, self._frame), texture(frame))[0]
+            flow = chained(step, flow)
+        fine = frame - blurred(frame, BROAD)
+        dulled = min(self._dulled, key=lambda picture: float(np.square(fine - _fine(warped(picture, flow))).mean()))
+        seen = warped(dulled, flow)
+        weight = texture(seen)
+        flow = chained(regular(dense_flow(frame, seen), weight)[0], flow)
+        flow = simplest(*regular(flow, weight), dulled, fine)
+        if _correlation(fine, _fine(warped(dulled, flow))) < LOST:
+            return None
+        self._frame, self._flow = frame, flow
+        number = next(number for number, picture in enumerate(self._dulled) if picture is dulled)
+        return Sight(flow, float(np.sqrt(max(DULLNESS[number] ** 2 - LEAST_BLUR**2, 0))))
+
+
+def dense_flow(first: Array, second: Array) -> Array:
+    """The flow from a grey picture to another, by dense inverse search (Kroeger et al. 2016, arXiv:1603.03590)."""
+    import cv2
+
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow: Array = search.calc(_to_bytes(first), _to_bytes(second), None)
+    return flow
+
+
+def texture(picture: Array) -> Array:
+    """How well a grey picture tells where it has moved, in each pixel from 0 to 1.
+
+    From the lesser eigenvalue of the structure tensor (Shi and Tomasi 1994): an edge alone tells it only across.
+    """
+    import cv2
+
+    right, down = (cv2.Sobel(picture, cv2.CV_32F, x, y, scale=1 / 8) for x, y in ((1, 0), (0, 1)))
+    xx, yy, xy = (blurred(product, NEAR) for product in (right * right, down * down, right * down))
+    lesser = (xx + yy) / 2 - np.sqrt(np.square((xx - yy) / 2) + np.square(xy))
+    weight: Array = lesser / (lesser + 1)
+    return weight
+
+
+def regular(flow: Array, weight: Array) -> tuple[Array, Array]:
+    """A noisy flow made smooth, and the affine motion that most of it follows.
+
+    weight: (H, W), how far each pixel's flow is to be believed. The smooth flow is the affine one and what of the
+    difference from it is no chance: where there is hardly any weight, the affine one.
+    """
+    import cv2
+
+    height, width = weight.shape
+    size = -(-width // STEP), -(-height // STEP)
+    weights = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    flows = cv2.resize(flow * weight[..., None], size, interpolation=cv2.INTER_AREA) / (weights[..., None] + 1e-6)
+    places = cv2.resize(grid(height, width), size, interpolation=cv2.INTER_AREA)
+    affine = affine_fit(flows, weights, places)
+    near, far = (_average(flows - affine, weights, reach / STEP) for reach in (NEAR, FAR))
+    differs = np.square(near - far).sum(2, keepdims=True)
+    smooth = affine + far + (near - far) * (differs / (differs + STANDS_OUT**2))
+    return tuple(cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR) for few in (smooth, affine))
+
+
+def affine_fit(flow: Array, weight: Array, places: Array) -> Array:
+    """The affine motion, as a flow, that most of a flow follows: least squares, with ever less weight on outliers."""
+    positions = places.reshape(-1, 2)
+    basis = np.concatenate([np.ones((len(positions), 1)), positions / positions.max()], 1)
+    wanted, trusted = flow.reshape(-1, 2).astype(np.float64), weight.reshape(-1, 1) + 1e-6
+    believed, fit = trusted, np.zeros((3, 2))
+    for _ in range(FIT_ROUNDS):
+        fit = np.linalg.solve((basis * believed).T @ basis, (basis * believed).T @ wanted)
+        off = np.square(wanted - basis @ fit).sum(1, keepdims=True)
+        scale = float((off * believed).sum() / believed.sum()) + 0.01
+        believed = trusted / np.square(1 + off / scale)
+    return (basis @ fit).reshape(flow.shape).astype(np.float32)
+
+
+def simplest(flow: Array, affine: Array, picture: Array, fine: Array) -> Array:
+    """The affine motion, except where a picture seen through the flow is clearly more like a frame's `fine` part.
+
+    Noise bends every flow; of a whole picture's motion it leaves hardly anything.
+    """
+    through_affine, through_flow = (
+        blurred(np.square(fine - _fine(warped(picture, way))), NEAR * 1.5) for way in (affine, flow)
+    )
+    noise = np.median(through_flow) / 2 + 1
+    odds = (through_affine / (WORTH_BENDING * through_flow + noise)) ** 6
+    result: Array = affine + (flow - affine) * (odds / (1 + odds))[..., None]
+    return result
+
+
+def warped(picture: Array, flow: Array, *, sharp: bool = False) -> Array:
+    """The picture (H, W, ...) seen through a flow that leads into it, mirrored beyond its edges."""
+    import cv2
+
+    way = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
+    seen: Array = cv2.remap(picture, flow + grid(*flow.shape[:2]), None, way, borderMode=cv2.BORDER_REFLECT)
+    return seen
+
+
+def chained(first: Array, then: Array) -> Array:
+    """The flow of going by one flow first, then by another."""
+    return first + warped(then, first)
+
+
+def grid(height: int, width: int) -> Array:
+    """Each pixel's own position (height, width, 2)."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), 2)
+
+
+def blurred(picture: Array, sigma: float) -> Array:
+    """The picture under a Gaussian of that many pixels."""
+    import cv2
+
+    result: Array = cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return result
+
+
+def _average(values: Array, weight: Array, sigma: float) -> Array:
+    """The values' local mean by weight; towards zero where there is hardly any."""
+    total = blurred(values * weight[..., None], sigma)
+    mean: Array = total / (blurred(weight, sigma)[..., None] + LITTLE)
+    return mean
+
+
+def _fine(picture: Array) -> Array:
+    return picture - blurred(picture, BROAD)
+
+
+def _correlation(first: Array, second: Array) -> float:
+    return float((first * second).sum() / np.sqrt(np.square(first).sum() * np.square(second).sum() + 1))
+
+
+def _to_bytes(grey: Array) -> Pixels:
+    levels: Pixels = grey.round().clip(0, 255).astype(np.uint8)
+    return levels
