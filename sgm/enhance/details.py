@@ -14,6 +14,7 @@ from .tracking import Array, Follower, Pixels, Sight, blurred, grid, warped
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
 TONE = 6.0
+K1,K2=2.5,0.3
 BANDS = (1.0, 2.0, 4.0)
 
 
@@ -55,11 +56,9 @@ class Carrier:
             tone = blurred(diff*trust[...,None], TONE*s)/(blurred(trust, TONE*s)[...,None]+1e-3)
             r = np.square(diff - tone).mean(2)
             E = blurred(r, 4*s)
-            g = Cm @ LUMINANCE
-            gx = cv2.Sobel(g,cv2.CV_32F,1,0,scale=1/8); gy=cv2.Sobel(g,cv2.CV_32F,0,1,scale=1/8)
-            G = blurred(gx*gx+gy*gy, 4*s)
+            if _==0: ED = blurred(np.square(Cm-blurred(Cm,TONE*s)).mean(2), 4*s)
             N = np.median(E[inside>.5]) if (inside>.5).any() else 1.
-            limit = 3*N + 0.5*G*s*s + 2
+            limit = K1*N + K2*ED + 2
             trust = inside / (1 + (E/limit)**3)
         trust = np.minimum(trust, blurred(trust, 3*s))
         # bands

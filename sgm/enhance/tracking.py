@@ -23,7 +23,9 @@ STANDS_OUT = 0.6  # by how much flow differs from its surroundings half for nois
 STEP = 4  # flows vary slowly, so they are smoothed on every fourth pixel
 LITTLE = 0.2  # texture's weight, of 1, under which flow follows its surroundings
 FIT_ROUNDS = 4
+CLEAR, FEWEST = 0.05, 30  # texture's weight from which flow tells of a motion, and of how many pixels
 WORTH_BENDING = 1.2  # by how much closer a clip must be met for flow to differ from the motion of everything
+REACH = 5.0  # around a pixel, over which pictures are compared
 LOST = 0.35  # correlation between a frame and the picture under which they show something else
 
 
@@ -92,11 +94,11 @@ def texture(picture: Array) -> Array:
     return weight
 
 
-def regular(flow: Array, weight: Array) -> tuple[Array, Array]:
-    """A noisy flow made smooth, and the affine motion that most of it follows.
+def regular(flow: Array, weight: Array) -> tuple[Array, list[Array]]:
+    """A noisy flow made smooth, and the two affine motions that most of it follows: of a scene and a subject.
 
-    weight: (H, W), how far each pixel's flow is to be believed. The smooth flow is the affine one and what of the
-    difference from it is no chance: where there is hardly any weight, the affine one.
+    weight: (H, W), how far each pixel's flow is to be believed. The smooth flow is the first motion and what of the
+    difference from it is no chance: where there is hardly any weight, that motion.
     """
     import cv2
 
@@ -105,38 +107,57 @@ def regular(flow: Array, weight: Array) -> tuple[Array, Array]:
     weights = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
     flows = cv2.resize(flow * weight[..., None], size, interpolation=cv2.INTER_AREA) / (weights[..., None] + 1e-6)
     places = cv2.resize(grid(height, width), size, interpolation=cv2.INTER_AREA)
-    affine = affine_fit(flows, weights, places)
-    near, far = (_average(flows - affine, weights, reach / STEP) for reach in (NEAR, FAR))
+    first, off = affine_fit(flows, weights, places)
+    second, _ = affine_fit(flows, weights * off, places)
+    near, far = (_average(flows - first, weights, reach / STEP) for reach in (NEAR, FAR))
     differs = np.square(near - far).sum(2, keepdims=True)
-    smooth = affine + far + (near - far) * (differs / (differs + STANDS_OUT**2))
-    return tuple(cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR) for few in (smooth, affine))
-
-
-def affine_fit(flow: Array, weight: Array, places: Array) -> Array:
-    """The affine motion, as a flow, that most of a flow follows: least squares, with ever less weight on outliers."""
-    positions = places.reshape(-1, 2)
-    basis = np.concatenate([np.ones((len(positions), 1)), positions / positions.max()], 1)
-    wanted, trusted = flow.reshape(-1, 2).astype(np.float64), weight.reshape(-1, 1) + 1e-6
-    believed, fit = trusted, np.zeros((3, 2))
-    for _ in range(FIT_ROUNDS):
-        fit = np.linalg.solve((basis * believed).T @ basis, (basis * believed).T @ wanted)
-        off = np.square(wanted - basis @ fit).sum(1, keepdims=True)
-        scale = float((off * believed).sum() / believed.sum()) + 0.01
-        believed = trusted / np.square(1 + off / scale)
-    return (basis @ fit).reshape(flow.shape).astype(np.float32)
-
-
-def simplest(flow: Array, affine: Array, picture: Array, fine: Array) -> Array:
-    """The affine motion, except where a picture seen through the flow is clearly more like a frame's `fine` part.
-
-    Noise bends every flow; of a whole picture's motion it leaves hardly anything.
-    """
-    through_affine, through_flow = (
-        blurred(np.square(fine - _fine(warped(picture, way))), NEAR * 1.5) for way in (affine, flow)
+    smooth = first + far + (near - far) * (differs / (differs + STANDS_OUT**2))
+    smooth, first, second = (
+        cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR) for few in (smooth, first, second)
     )
-    noise = np.median(through_flow) / 2 + 1
-    odds = (through_affine / (WORTH_BENDING * through_flow + noise)) ** 6
-    result: Array = affine + (flow - affine) * (odds / (1 + odds))[..., None]
+    return smooth, [first, second]
+
+
+def affine_fit(flow: Array, weight: Array, places: Array) -> tuple[Array, Array]:
+    """The affine motion, as a flow, that most of a flow follows, and where the flow is off it, from 0 to 1.
+
+    What follows it is found by random sampling of turns, zooms and shifts, since a scene and a subject together would
+    draw least squares to a motion that neither has; then least squares count what is off ever less.
+    """
+    import cv2
+
+    positions, wanted, trusted = places.reshape(-1, 2), flow.reshape(-1, 2), weight.reshape(-1, 1)
+    clear = trusted[:, 0] > CLEAR
+    fit = None
+    if clear.sum() > FEWEST:
+        start, end = positions[clear], positions[clear] + wanted[clear]
+        fit, _ = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=1.0)
+    if fit is None:  # nothing tells of a motion
+        return np.zeros_like(flow), np.zeros_like(weight)
+    solution = fit.T[[2, 0, 1]] - np.array([[0, 0], [1, 0], [0, 1]])
+    basis = np.concatenate([np.ones((len(positions), 1)), positions], 1)
+    for _ in range(FIT_ROUNDS):
+        off = np.square(wanted - basis @ solution).sum(1, keepdims=True)
+        believed = trusted / np.square(1 + off / STANDS_OUT**2) + 1e-9
+        scale = np.diag([1.0, 1 / len(flow), 1 / len(flow)]) / STEP  # to keep the equations well conditioned
+        scaled = basis @ scale
+        solution = scale @ np.linalg.solve((scaled * believed).T @ scaled + 1e-9 * np.eye(3), (scaled * believed).T @ wanted)
+    off = np.square(wanted - basis @ solution).sum(1)
+    motion: Array = (basis @ solution).reshape(flow.shape).astype(np.float32)
+    return motion, (off / (off + 4 * STANDS_OUT**2)).reshape(weight.shape).astype(np.float32)
+
+
+def simplest(flow: Array, motions: list[Array], picture: Array, fine: Array) -> Array:
+    """Of a few motions the one through which the picture is most like a frame's `fine` part, in each place.
+
+    The flow itself counts only where it does clearly better: noise bends every flow, and hardly the motion of much.
+    """
+    costs = [WORTH_BENDING, 1.0, 1.1]
+    errors = [blurred(np.square(fine - _fine(warped(picture, way))), REACH) for way in (flow, *motions)]
+    noise = np.median(errors[0]) / 2 + 1
+    odds = np.stack([(cost * error + noise) ** -8 for cost, error in zip(costs, errors, strict=True)])
+    odds /= odds.sum(0)
+    result: Array = sum(share[..., None] * way for share, way in zip(odds, (flow, *motions), strict=True))
     return result
 
 
