@@ -15,6 +15,7 @@ from .tracking import Array, Follower, Pixels, Sight, blurred, grid, warped
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
 TONE = 6.0
 K1,K2=2.5,0.3
+KAPPA=0.7
 BANDS = (1.0, 2.0, 4.0)
 
 
@@ -28,7 +29,7 @@ class Carrier:
     def __init__(self, picture: Pixels) -> None:
         self.picture = picture.astype(np.float32)
         self.follower = None
-        self.gains=None
+        self.gains=None; self.prev=None
 
     def carry(self, frame):
         import cv2
@@ -64,8 +65,18 @@ class Carrier:
         # bands
         Ct = C+tone
         R = self.restore(U, Ct, trust, s)
+        if KAPPA and self.prev is not None:
+            step = self.resize(sight.step, (w, h)) * s
+            B = warped(self.prev, step, sharp=True)
+            pos = grid(h, w) + step
+            ins = ((pos>=0)&(pos<=[w-1,h-1])).all(2).astype(np.float32)
+            dB = U - blurred(B, max(sight.blur*s,0.1)); tb = blurred(dB, TONE*s)
+            EB = blurred(np.square(dB-tb).mean(2), 4*s)
+            k = KAPPA*ins/(1+(EB/(K1*N+K2*ED+2))**3)
+            R = R + (B+tb-R)*k[...,None]
         self.trust=trust; self.R=R
         out = R + (Ct-R)*trust[...,None]
+        self.prev = out
         return out.round().clip(0,255).astype(np.uint8)
 
     def restore(self, U, C, trust, s):

@@ -37,6 +37,7 @@ class Sight:
     """
 
     flow: Array
+    step: Array
     blur: float
 
 
@@ -54,7 +55,7 @@ class Follower:
     def follow(self, frame: Array) -> Sight | None:
         """How the next frame (H, W), of the picture's size, sees the picture; None if it shows something else."""
         frame = blurred(frame, LEAST_BLUR)
-        flow = self._flow
+        flow, step = self._flow, np.zeros_like(self._flow)
         if self._frame is not None:
             step = regular(dense_flow(frame, self._frame), texture(frame))[0]
             flow = chained(step, flow)
@@ -68,7 +69,7 @@ class Follower:
             return None
         self._frame, self._flow = frame, flow
         number = next(number for number, picture in enumerate(self._dulled) if picture is dulled)
-        return Sight(flow, float(np.sqrt(max(DULLNESS[number] ** 2 - LEAST_BLUR**2, 0))))
+        return Sight(flow, step, float(np.sqrt(max(DULLNESS[number] ** 2 - LEAST_BLUR**2, 0))))
 
 
 def dense_flow(first: Array, second: Array) -> Array:
