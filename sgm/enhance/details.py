@@ -1,104 +1,174 @@
 """The input picture's details, carried through a clip that was made from it.
 
-A generated clip knows the motion, the picture it was made from knows the details. Where a frame shows what the picture
-shows, the picture is seen through the frame's flow, in the frame's tones; elsewhere the clip remains.
+A generated clip knows the motion; the picture that it was made from knows the details. Where a frame shows what the
+picture shows, the picture itself is seen through the frame's flow, in the frame's tones. What the picture lacks is
+carried from frame to frame, as sharp as the picture lets one judge. Where neither holds, the clip remains.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from .tracking import Array, Follower, Pixels, Sight, blurred, grid, warped
+from .tracking import Array, Follower, Pixels, blurred, grid, resized, warped
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
-TONE = 6.0
-K1,K2=2.5,0.3
-KAPPA=0.7
-BANDS = (1.0, 2.0, 4.0)
+QUARTERS = 4  # sizes go in quarters of the clip's, which keep its aspect and, its sides being multiples of 8, are even
+
+# Lengths are in pixels of the followed picture, which has about twice the clip's own sides.
+TONE = 6.0  # what is broader is the clip's, what is finer the picture's
+REACH = 4.0  # around a pixel, over which a frame is compared with what is carried to it
+SOFT = 3.0  # the transition from what is trusted to what isn't
+BANDS = (1.0, 2.0, 4.0)  # blurs between which the clip's sharpness is judged
+
+# What is carried is trusted while what it leaves unexplained is less than these parts of what is unexplained everywhere,
+# and of its own contrast, and so many squared levels.
+OF_NOISE, OF_CONTRAST, LEAST_ERROR = 3.0, 0.4, 2.0
+PAST_ERROR = 0.5  # how far trust also depends on the frames before, so that it doesn't flicker
+FROM_BEFORE = 0.7  # how much is taken from the frame before, where it agrees
+NEW_TONE, CLEAR_CHANGE = 0.25, 4.0  # how much of a change of tone counts at once: of a small one; levels of a large one
+MOST_GAIN = 3.0
+ENOUGH_TO_JUDGE = 0.1  # of the frame: what must be trusted for the clip's sharpness to be judged by it
+
+
+def enlarged_size(size: tuple[int, int], image_size: tuple[int, int], times: float) -> tuple[int, int]:
+    """The (width, height) of a clip of `size` with an image's details: up to `times` as wide, of the same aspect.
+
+    Never larger than the part of the image that the clip shows, unless the clip itself is.
+    """
+    most = min(times, image_size[0] / size[0], image_size[1] / size[1])
+    quarters = max(math.floor(most * QUARTERS), QUARTERS)
+    return size[0] * quarters // QUARTERS, size[1] * quarters // QUARTERS
 
 
 def carry_details(chunks: Iterable[Pixels], picture: Pixels) -> Iterator[Pixels]:
-    carrier = Carrier(picture)
+    """A clip with its input's details, chunk by chunk, as it comes.
+
+    Args:
+        chunks: the clip's frames, uint8 (n, h, w, 3) RGB, in order.
+        picture: what the clip was made from, cropped to what it shows, uint8 (H, W, 3) RGB in the size of the result
+            (see `enlarged_size`).
+
+    Yields:
+        For each chunk the frames uint8 (n, H, W, 3). Each depends on those before it alone, and a few pictures are all
+        that is kept, however long the clip is.
+    """
+    carrier: DetailCarrier | None = None
     for chunk in chunks:
-        yield np.stack([carrier.carry(frame) for frame in chunk])
+        carrier = carrier or DetailCarrier(picture, (chunk.shape[2], chunk.shape[1]))
+        yield np.stack([carrier.enhance(frame) for frame in chunk])
 
 
-class Carrier:
-    def __init__(self, picture: Pixels) -> None:
-        self.picture = picture.astype(np.float32)
-        self.follower = None
-        self.gains=None; self.prev=None
+class DetailCarrier:
+    """Carries a picture's details into the frames of a clip, one after the other."""
 
-    def carry(self, frame):
-        import cv2
-        h, w = self.picture.shape[:2]
-        times = w / frame.shape[1]
-        if self.follower is None:
-            k = min(1.0, 2 / times)
-            self.track_size = round(w*k), round(h*k)
-            self.scale = w/self.track_size[0]
-            self.follower = Follower(self.resize(self.picture @ LUMINANCE, self.track_size))
-        U = self.resize(frame, (w, h)).astype(np.float32)
-        sight = self.follower.follow(self.resize(U @ LUMINANCE, self.track_size))
-        if sight is None:
-            return U.round().clip(0,255).astype(np.uint8)
-        s = self.scale
-        flow = self.resize(sight.flow, (w, h)) * s
-        C = warped(self.picture, flow, sharp=True)
-        pos = grid(h, w) + flow
-        edge = np.minimum(np.minimum(pos[...,0], w-1-pos[...,0]), np.minimum(pos[...,1], h-1-pos[...,1]))
-        inside = ((edge + 1*s)/(2*s)).clip(0, 1)
-        Cm = blurred(C, max(sight.blur*s,0.1))
-        diff = U - Cm
-        trust = inside
-        for _ in range(2):
-            tone = blurred(diff*trust[...,None], TONE*s)/(blurred(trust, TONE*s)[...,None]+1e-3)
-            r = np.square(diff - tone).mean(2)
-            E = blurred(r, 4*s)
-            if _==0: ED = blurred(np.square(Cm-blurred(Cm,TONE*s)).mean(2), 4*s)
-            N = np.median(E[inside>.5]) if (inside>.5).any() else 1.
-            limit = K1*N + K2*ED + 2
-            trust = inside / (1 + (E/limit)**3)
-        trust = np.minimum(trust, blurred(trust, 3*s))
-        # bands
-        Ct = C+tone
-        R = self.restore(U, Ct, trust, s)
-        if KAPPA and self.prev is not None:
-            step = self.resize(sight.step, (w, h)) * s
-            B = warped(self.prev, step, sharp=True)
-            pos = grid(h, w) + step
-            ins = ((pos>=0)&(pos<=[w-1,h-1])).all(2).astype(np.float32)
-            dB = U - blurred(B, max(sight.blur*s,0.1)); tb = blurred(dB, TONE*s)
-            EB = blurred(np.square(dB-tb).mean(2), 4*s)
-            k = KAPPA*ins/(1+(EB/(K1*N+K2*ED+2))**3)
-            R = R + (B+tb-R)*k[...,None]
-        self.trust=trust; self.R=R
-        out = R + (Ct-R)*trust[...,None]
-        self.prev = out
-        return out.round().clip(0,255).astype(np.uint8)
+    def __init__(self, picture: Pixels, clip_size: tuple[int, int]) -> None:
+        self.size = picture.shape[1], picture.shape[0]
+        self._picture = picture.astype(np.float32)
+        self._follower = Follower(self._picture @ LUMINANCE, clip_size)
+        self._scale = self.size[0] / self._follower.size[0]
+        self._forget()
 
-    def restore(self, U, C, trust, s):
-        out = None; a, b = U, C
-        m = trust[...,None]
-        total = trust.mean()
-        res = 0; gains=[]
-        for sg in BANDS:
-            a2, b2 = blurred(U, sg*s), blurred(C, sg*s)
-            ba, bb = a-a2, b-b2
-            g = float((m*ba*bb).sum()/((m*ba*ba).sum()+1))
-            g = np.clip(g, 0, 3)
-            t = total/(total+.1)
-            g = 1+(g-1)*t
-            gains.append(g)
-            res = res + g*ba
-            a, b = a2, b2
-        self.gains=gains
-        return res + a
+    def _forget(self) -> None:
+        self._before: Array | None = None  # the frame before as enhanced, its errors and its tone
+        self._errors: Array | None = None
+        self._tone: Array | None = None
 
-    def resize(self, a, size):
-        import cv2
-        if (a.shape[1], a.shape[0]) == size: return a
-        up = size[0] > a.shape[1]
-        return cv2.resize(a, size, interpolation=cv2.INTER_CUBIC if up else cv2.INTER_AREA)
+    def enhance(self, frame: Pixels) -> Pixels:
+        """The next frame, uint8 (h, w, 3), with the picture's details and in its size."""
+        plain = resized(frame, self.size).astype(np.float32)
+        sight = self._follower.follow(plain @ LUMINANCE)
+        if sight is None:  # after a cut, say
+            self._forget()
+            return _to_bytes(plain)
+        flow, step = (resized(way, self.size) * self._scale for way in (sight.flow, sight.step))
+        blur = sight.blur * self._scale
+
+        carried = warped(self._picture, flow, sharp=True)
+        dulled = blurred(carried, blur)
+        difference, inside = plain - dulled, self._inside(flow)
+        contrast = self._error(dulled - self._broad(dulled))
+        first_errors = self._error(difference - self._broad(difference, inside))
+        tone = self._broad(difference, inside * _trusted(first_errors, self._limit(first_errors, contrast, inside)))
+        errors = self._error(difference - tone)
+        if self._errors is not None:
+            errors += PAST_ERROR * (warped(self._errors, step) - errors)
+        limit = self._limit(errors, contrast, inside)
+        trust = inside * _trusted(errors, limit)
+        trust = np.minimum(trust, blurred(trust, SOFT * self._scale))
+
+        steady = self._steadied(tone, step)
+        blinking = ((steady - tone) * trust[..., None]).mean((0, 1)) / (trust.mean() + 1e-3)
+        rest = self._restored(plain, carried + tone, trust) + blinking
+        if self._before is not None:
+            before = warped(self._before, step, sharp=True)
+            difference = plain - blurred(before, blur)
+            off = self._broad(difference)
+            agrees = self._inside(step) * _trusted(self._error(difference - off), limit)
+            rest += (before + off + blinking - rest) * (FROM_BEFORE * agrees)[..., None]
+        result = rest + (carried + steady - rest) * trust[..., None]
+        self._before, self._errors, self._tone = result, errors, steady
+        return _to_bytes(result)
+
+    def _inside(self, flow: Array) -> Array:
+        """How far a flow leads into the picture, 0 to 1, fading over its outermost pixels."""
+        positions, last = grid(*flow.shape[:2]) + flow, np.array(self.size, np.float32) - 1
+        margin = np.minimum(positions, last - positions).min(2) / self._scale
+        return ((margin + 1) / 2).clip(0, 1)
+
+    def _broad(self, picture: Array, weight: Array | None = None) -> Array:
+        """What of a picture (H, W, 3) is as broad as tone, as the mean around each pixel by weight."""
+        sigma = TONE * self._scale
+        if weight is None:
+            return blurred(picture, sigma)
+        broad: Array = blurred(picture * weight[..., None], sigma) / (blurred(weight, sigma)[..., None] + 1e-3)
+        return broad
+
+    def _error(self, difference: Array) -> Array:
+        """The mean square (H, W) of a difference (H, W, 3) around each pixel."""
+        return blurred(np.einsum("hwc,hwc->hw", difference, difference) / 3, REACH * self._scale)
+
+    def _limit(self, errors: Array, contrast: Array, inside: Array) -> Array:
+        """The errors (H, W) at which what is carried is half trusted."""
+        noise = float(np.median(errors[inside > 0.5])) if (inside > 0.5).any() else 0.0
+        return OF_NOISE * noise + OF_CONTRAST * contrast + LEAST_ERROR
+
+    def _steadied(self, tone: Array, step: Array) -> Array:
+        """The tone without what of its change since the frame before may be noise."""
+        if self._tone is None:
+            return tone
+        before = warped(self._tone, step)
+        change = tone - before
+        clear = np.square(change)
+        clear /= clear + CLEAR_CHANGE**2
+        return before + change * (NEW_TONE + (1 - NEW_TONE) * clear)
+
+    def _restored(self, plain: Array, carried: Array, trust: Array) -> Array:
+        """The plain frame, with each band of its details as strong as comes closest to what is carried.
+
+        Least squares over what is trusted: where blur prevails they amplify, where noise does they dampen.
+        """
+        enough = float(trust.mean())
+        enough /= enough + ENOUGH_TO_JUDGE
+        restored, rest, wanted = np.zeros_like(plain), plain, carried
+        for sigma in BANDS:
+            broader, wanted_broader = (blurred(picture, sigma * self._scale) for picture in (rest, wanted))
+            band = rest - broader
+            weighted = band * trust[..., None]
+            gain = float(np.vdot(weighted, wanted - wanted_broader) / (np.vdot(weighted, band) + 1))
+            restored += (1 + (min(max(gain, 0.0), MOST_GAIN) - 1) * enough) * band
+            rest, wanted = broader, wanted_broader
+        return restored + rest
+
+
+def _trusted(errors: Array, limit: Array) -> Array:
+    """From 1 for no error to 0, half at the limit."""
+    trust: Array = 1 / (1 + (errors / limit) ** 3)
+    return trust
+
+
+def _to_bytes(picture: Array) -> Pixels:
+    levels: Pixels = picture.round().clip(0, 255).astype(np.uint8)
+    return levels

@@ -6,6 +6,7 @@ picture. Pictures are float32 in levels of 255, grey ones (H, W).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ Pixels = NDArray[np.uint8]
 # All lengths are in pixels of a picture with about twice the clip's own sides, where a flow is best found.
 DULLNESS = (1.0, 1.5, 2.0, 2.6, 3.3, 4.2)  # blurs that a clip may have in comparison with its picture
 LEAST_BLUR = 1.0  # of frames, against their noise
+MOST_PIXELS = 600_000  # of the followed picture, unless the clip has more
+SHARP, FINEST_COPY = 0.1, 2.0  # blurs: that which is none, and the least that is applied to a smaller copy
 BROAD = 8.0  # changes of tone are broader, what is followed is finer
 NEAR, FAR = 4.0, 20.0  # how far a flow that stands out from its surroundings, and one that doesn't, is averaged
 STANDS_OUT = 0.6  # by how much flow differs from its surroundings half for noise and half for a reason
@@ -33,7 +36,8 @@ LOST = 0.35  # correlation between a frame and the picture under which they show
 class Sight:
     """How a frame sees the picture.
 
-    flow: from the frame into the picture. blur: how many pixels duller the frame is, as the sigma of a Gaussian.
+    flow: from the frame into the picture. step: from the frame into the one before. blur: how much duller the frame is,
+    as the sigma of a Gaussian. All are in pixels of the followed picture.
     """
 
     flow: Array
@@ -42,34 +46,37 @@ class Sight:
 
 
 class Follower:
-    """Follows a grey picture through the frames of a clip, one after the other.
+    """Follows a grey picture (H, W) through a clip of (width, height), frame by frame.
 
-    Every frame is compared with the picture itself, seen as the frame before saw it, so errors don't add up.
+    Every frame is compared with the picture itself, seen as the frame before saw it, so errors don't add up. `size` is
+    the (width, height) of the flows.
     """
 
-    def __init__(self, picture: Array) -> None:
-        self._dulled = [blurred(picture, sigma) for sigma in DULLNESS]
-        self._frame: Array | None = None  # the last one that showed the picture, and how it did
-        self._flow: Array = np.zeros((*picture.shape, 2), np.float32)
+    def __init__(self, picture: Array, clip_size: tuple[int, int]) -> None:
+        enlarged = min(2.0, max(1.0, math.sqrt(MOST_PIXELS / math.prod(clip_size))))
+        self.size = round(clip_size[0] * enlarged), round(clip_size[1] * enlarged)
+        self._dulled = {sigma: blurred(resized(picture, self.size), sigma) for sigma in DULLNESS}
+        self._frame: Array | None = None  # the last one that showed the picture, and how it saw that
+        self._flow: Array = np.zeros((self.size[1], self.size[0], 2), np.float32)
 
     def follow(self, frame: Array) -> Sight | None:
-        """How the next frame (H, W), of the picture's size, sees the picture; None if it shows something else."""
-        frame = blurred(frame, LEAST_BLUR)
+        """How the next frame (h, w), of any size, sees the picture; None if it shows something else."""
+        frame = blurred(resized(frame, self.size), LEAST_BLUR)
+        fine = _fine(frame)
         flow, step = self._flow, np.zeros_like(self._flow)
         if self._frame is not None:
-            step = regular(dense_flow(frame, self._frame), texture(frame))[0]
+            step, _ = regular(dense_flow(frame, self._frame), texture(frame))
             flow = chained(step, flow)
-        fine = frame - blurred(frame, BROAD)
-        dulled = min(self._dulled, key=lambda picture: float(np.square(fine - _fine(warped(picture, flow))).mean()))
-        seen = warped(dulled, flow)
-        weight = texture(seen)
-        flow = chained(regular(dense_flow(frame, seen), weight)[0], flow)
-        flow = simplest(*regular(flow, weight), dulled, fine)
-        if _correlation(fine, _fine(warped(dulled, flow))) < LOST:
+        views = {sigma: warped(picture, flow) for sigma, picture in self._dulled.items()}
+        sigma = min(views, key=lambda sigma: float(np.square(fine - _fine(views[sigma])).mean()))
+        picture, view = self._dulled[sigma], views[sigma]
+        weight = texture(view)
+        flow = chained(regular(dense_flow(frame, view), weight)[0], flow)
+        flow = simplest(*regular(flow, weight), picture, fine)
+        if _correlation(fine, _fine(warped(picture, flow))) < LOST:
             return None
         self._frame, self._flow = frame, flow
-        number = next(number for number, picture in enumerate(self._dulled) if picture is dulled)
-        return Sight(flow, step, float(np.sqrt(max(DULLNESS[number] ** 2 - LEAST_BLUR**2, 0))))
+        return Sight(flow, step, math.sqrt(sigma**2 - LEAST_BLUR**2))
 
 
 def dense_flow(first: Array, second: Array) -> Array:
@@ -142,7 +149,9 @@ def affine_fit(flow: Array, weight: Array, places: Array) -> tuple[Array, Array]
         believed = trusted / np.square(1 + off / STANDS_OUT**2) + 1e-9
         scale = np.diag([1.0, 1 / len(flow), 1 / len(flow)]) / STEP  # to keep the equations well conditioned
         scaled = basis @ scale
-        solution = scale @ np.linalg.solve((scaled * believed).T @ scaled + 1e-9 * np.eye(3), (scaled * believed).T @ wanted)
+        solution = scale @ np.linalg.solve(
+            (scaled * believed).T @ scaled + 1e-9 * np.eye(3), (scaled * believed).T @ wanted
+        )
     off = np.square(wanted - basis @ solution).sum(1)
     motion: Array = (basis @ solution).reshape(flow.shape).astype(np.float32)
     return motion, (off / (off + 4 * STANDS_OUT**2)).reshape(weight.shape).astype(np.float32)
@@ -182,10 +191,28 @@ def grid(height: int, width: int) -> Array:
 
 
 def blurred(picture: Array, sigma: float) -> Array:
-    """The picture under a Gaussian of that many pixels."""
+    """The picture under a Gaussian of that many pixels; a wide one is applied to a smaller copy, which is as good."""
     import cv2
 
+    if sigma < SHARP:
+        return picture
+    height, width = picture.shape[:2]
+    if sigma >= 2 * FINEST_COPY and min(height, width) > 8 * sigma:
+        half = cv2.resize(picture, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
+        return resized(blurred(half, sigma / 2), (width, height), linear=True)
     result: Array = cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return result
+
+
+def resized(picture: Array | Pixels, size: tuple[int, int], *, linear: bool = False) -> Array:
+    """The picture in (width, height): bicubic or linear if that is larger, the mean of areas if it is smaller."""
+    import cv2
+
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    larger = cv2.INTER_LINEAR if linear else cv2.INTER_CUBIC
+    way = larger if size[0] > picture.shape[1] else cv2.INTER_AREA
+    result: Array = cv2.resize(picture, size, interpolation=way)
     return result
 
 
