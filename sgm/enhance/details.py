@@ -88,7 +88,7 @@ class DetailCarrier:
 
         carried = warped(self._picture, flow, sharp=True)
         dulled = blurred(carried, blur)
-        difference, inside = plain - dulled, self._inside(flow)
+        difference, inside = plain - dulled, self._inside(flow) * resized(sight.whole, self.size)
         contrast = self._error(dulled - self._broad(dulled))
         first_errors = self._error(difference - self._broad(difference, inside))
         tone = self._broad(difference, inside * _trusted(first_errors, self._limit(first_errors, contrast, inside)))

@@ -27,7 +27,8 @@ STEP = 4  # flows vary slowly, so they are smoothed on every fourth pixel
 LITTLE = 0.2  # texture's weight, of 1, under which flow follows its surroundings
 FIT_ROUNDS = 4
 CLEAR, FEWEST = 0.05, 30  # texture's weight from which flow tells of a motion, and of how many pixels
-WORTH_BENDING = 1.2  # by how much closer a clip must be met for flow to differ from the motion of everything
+WORTH_BENDING, WORTH_LEAVING = 1.3, 1.3  # by how much closer to a frame flow, and a second motion, must come to count
+TEARS = 0.2  # by how much flow changes from pixel to pixel, beyond what it does everywhere, where it tears a picture
 REACH = 5.0  # around a pixel, over which pictures are compared
 LOST = 0.35  # correlation between a frame and the picture under which they show something else
 
@@ -37,11 +38,13 @@ class Sight:
     """How a frame sees the picture.
 
     flow: from the frame into the picture. step: from the frame into the one before. blur: how much duller the frame is,
-    as the sigma of a Gaussian. All are in pixels of the followed picture.
+    as the sigma of a Gaussian. All are in pixels of the followed picture. whole: (H, W), from 0, where the flow tears
+    the picture, as at the edge of what moves, to 1.
     """
 
     flow: Array
     step: Array
+    whole: Array
     blur: float
 
 
@@ -76,7 +79,7 @@ class Follower:
         if _correlation(fine, _fine(warped(picture, flow))) < LOST:
             return None
         self._frame, self._flow = frame, flow
-        return Sight(flow, step, math.sqrt(sigma**2 - LEAST_BLUR**2))
+        return Sight(flow, step, wholeness(flow), math.sqrt(sigma**2 - LEAST_BLUR**2))
 
 
 def dense_flow(first: Array, second: Array) -> Array:
@@ -162,13 +165,26 @@ def simplest(flow: Array, motions: list[Array], picture: Array, fine: Array) -> 
 
     The flow itself counts only where it does clearly better: noise bends every flow, and hardly the motion of much.
     """
-    costs = [WORTH_BENDING, 1.0, 1.1]
+    costs = [WORTH_BENDING, 1.0, WORTH_LEAVING]
     errors = [blurred(np.square(fine - _fine(warped(picture, way))), REACH) for way in (flow, *motions)]
-    noise = np.median(errors[0]) / 2 + 1
+    noise = np.median(errors[0]) + 1
     odds = np.stack([(cost * error + noise) ** -8 for cost, error in zip(costs, errors, strict=True)])
     odds /= odds.sum(0)
     result: Array = sum(share[..., None] * way for share, way in zip(odds, (flow, *motions), strict=True))
     return result
+
+
+def wholeness(flow: Array) -> Array:
+    """Where a flow keeps what it shows in one piece: (H, W), 1, and 0 where it tears."""
+    import cv2
+
+    change = np.zeros(flow.shape[:2], np.float32)
+    for axis in (0, 1):
+        slope = np.zeros_like(flow)
+        slope[: -1 if axis == 0 else None, : -1 if axis == 1 else None] = np.diff(flow, axis=axis)
+        change += np.square(slope - np.median(slope[::STEP, ::STEP], axis=(0, 1))).sum(2)
+    change = cv2.dilate(change, np.ones((5, 5), np.uint8))
+    return blurred(1 / (1 + np.square(change / TEARS**2)), 2.0)
 
 
 def warped(picture: Array, flow: Array, *, sharp: bool = False) -> Array:
