@@ -23,8 +23,8 @@ REACH = 4.0  # around a pixel, over which a frame is compared with what is carri
 SOFT = 3.0  # the transition from what is trusted to what isn't
 BANDS = (1.0, 2.0, 4.0)  # blurs between which the clip's sharpness is judged
 
-# What is carried is trusted while what it leaves unexplained is less than these parts of what is unexplained everywhere,
-# and of its own contrast, and so many squared levels.
+# What is carried is trusted while what it leaves unexplained, as a mean square, is less than these parts of what is
+# unexplained everywhere and of its own contrast, and so many levels.
 OF_NOISE, OF_CONTRAST, LEAST_ERROR = 3.0, 0.4, 2.0
 PAST_ERROR = 0.5  # how far trust also depends on the frames before, so that it doesn't flicker
 FROM_BEFORE = 0.7  # how much is taken from the frame before, where it agrees
@@ -78,7 +78,7 @@ class DetailCarrier:
 
     def enhance(self, frame: Pixels) -> Pixels:
         """The next frame, uint8 (h, w, 3), with the picture's details and in its size."""
-        plain = resized(frame, self.size).astype(np.float32)
+        plain = resized(frame, self.size)
         sight = self._follower.follow(plain @ LUMINANCE)
         if sight is None:  # after a cut, say
             self._forget()
@@ -104,9 +104,9 @@ class DetailCarrier:
         rest = self._restored(plain, carried + tone, trust) + blinking
         if self._before is not None:
             before = warped(self._before, step, sharp=True)
-            difference = plain - blurred(before, blur)
-            off = self._broad(difference)
-            agrees = self._inside(step) * _trusted(self._error(difference - off), limit)
+            change = plain - blurred(before, blur)
+            off = self._broad(change)
+            agrees = self._inside(step) * _trusted(self._error(change - off), limit)
             rest += (before + off + blinking - rest) * (FROM_BEFORE * agrees)[..., None]
         result = rest + (carried + steady - rest) * trust[..., None]
         self._before, self._errors, self._tone = result, errors, steady
@@ -165,8 +165,7 @@ class DetailCarrier:
 
 def _trusted(errors: Array, limit: Array) -> Array:
     """From 1 for no error to 0, half at the limit."""
-    trust: Array = 1 / (1 + (errors / limit) ** 3)
-    return trust
+    return np.asarray(1 / (1 + (errors / limit) ** 3), np.float32)
 
 
 def _to_bytes(picture: Array) -> Pixels:

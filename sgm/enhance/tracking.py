@@ -28,7 +28,7 @@ LITTLE = 0.2  # texture's weight, of 1, under which flow follows its surrounding
 FIT_ROUNDS = 4
 CLEAR, FEWEST = 0.05, 30  # texture's weight from which flow tells of a motion, and of how many pixels
 WORTH_BENDING, WORTH_LEAVING = 1.3, 1.3  # by how much closer to a frame flow, and a second motion, must come to count
-TEARS = 0.2  # by how much flow changes from pixel to pixel, beyond what it does everywhere, where it tears a picture
+TEARS = 0.6  # by how much flow changes from pixel to pixel, beyond what it does everywhere, where it tears a picture
 REACH = 5.0  # around a pixel, over which pictures are compared
 LOST = 0.35  # correlation between a frame and the picture under which they show something else
 
@@ -60,6 +60,7 @@ class Follower:
         self.size = round(clip_size[0] * enlarged), round(clip_size[1] * enlarged)
         self._dulled = {sigma: blurred(resized(picture, self.size), sigma) for sigma in DULLNESS}
         self._frame: Array | None = None  # the last one that showed the picture, and how it saw that
+        self._dullness = 0
         self._flow: Array = np.zeros((self.size[1], self.size[0], 2), np.float32)
 
     def follow(self, frame: Array) -> Sight | None:
@@ -70,7 +71,8 @@ class Follower:
         if self._frame is not None:
             step, _ = regular(dense_flow(frame, self._frame), texture(frame))
             flow = chained(step, flow)
-        views = {sigma: warped(picture, flow) for sigma, picture in self._dulled.items()}
+        near = DULLNESS[max(self._dullness - 1, 0) : self._dullness + 2] if self._frame is not None else DULLNESS
+        views = {sigma: warped(self._dulled[sigma], flow) for sigma in near}
         sigma = min(views, key=lambda sigma: float(np.square(fine - _fine(views[sigma])).mean()))
         picture, view = self._dulled[sigma], views[sigma]
         weight = texture(view)
@@ -78,7 +80,7 @@ class Follower:
         flow = simplest(*regular(flow, weight), picture, fine)
         if _correlation(fine, _fine(warped(picture, flow))) < LOST:
             return None
-        self._frame, self._flow = frame, flow
+        self._frame, self._flow, self._dullness = frame, flow, DULLNESS.index(sigma)
         return Sight(flow, step, wholeness(flow), math.sqrt(sigma**2 - LEAST_BLUR**2))
 
 
@@ -87,8 +89,8 @@ def dense_flow(first: Array, second: Array) -> Array:
     import cv2
 
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow: Array = search.calc(_to_bytes(first), _to_bytes(second), None)
-    return flow
+    unknown = np.zeros((*first.shape, 2), np.float32)
+    return np.asarray(search.calc(_to_bytes(first), _to_bytes(second), unknown), np.float32)
 
 
 def texture(picture: Array) -> Array:
@@ -111,21 +113,16 @@ def regular(flow: Array, weight: Array) -> tuple[Array, list[Array]]:
     weight: (H, W), how far each pixel's flow is to be believed. The smooth flow is the first motion and what of the
     difference from it is no chance: where there is hardly any weight, that motion.
     """
-    import cv2
-
     height, width = weight.shape
     size = -(-width // STEP), -(-height // STEP)
-    weights = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    flows = cv2.resize(flow * weight[..., None], size, interpolation=cv2.INTER_AREA) / (weights[..., None] + 1e-6)
-    places = cv2.resize(grid(height, width), size, interpolation=cv2.INTER_AREA)
+    weights, places = resized(weight, size), resized(grid(height, width), size)
+    flows = resized(flow * weight[..., None], size) / (weights[..., None] + np.float32(1e-6))
     first, off = affine_fit(flows, weights, places)
     second, _ = affine_fit(flows, weights * off, places)
     near, far = (_average(flows - first, weights, reach / STEP) for reach in (NEAR, FAR))
     differs = np.square(near - far).sum(2, keepdims=True)
     smooth = first + far + (near - far) * (differs / (differs + STANDS_OUT**2))
-    smooth, first, second = (
-        cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR) for few in (smooth, first, second)
-    )
+    smooth, first, second = (resized(few, (width, height), linear=True) for few in (smooth, first, second))
     return smooth, [first, second]
 
 
@@ -178,13 +175,13 @@ def wholeness(flow: Array) -> Array:
     """Where a flow keeps what it shows in one piece: (H, W), 1, and 0 where it tears."""
     import cv2
 
-    change = np.zeros(flow.shape[:2], np.float32)
+    change: Array = np.zeros(flow.shape[:2], np.float32)
     for axis in (0, 1):
         slope = np.zeros_like(flow)
         slope[: -1 if axis == 0 else None, : -1 if axis == 1 else None] = np.diff(flow, axis=axis)
         change += np.square(slope - np.median(slope[::STEP, ::STEP], axis=(0, 1))).sum(2)
-    change = cv2.dilate(change, np.ones((5, 5), np.uint8))
-    return blurred(1 / (1 + np.square(change / TEARS**2)), 2.0)
+    widened = np.asarray(cv2.dilate(change, np.ones((5, 5), np.uint8)), np.float32)
+    return blurred(1 / (1 + np.square(widened / TEARS**2)), 2.0)
 
 
 def warped(picture: Array, flow: Array, *, sharp: bool = False) -> Array:
@@ -192,8 +189,8 @@ def warped(picture: Array, flow: Array, *, sharp: bool = False) -> Array:
     import cv2
 
     way = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
-    seen: Array = cv2.remap(picture, flow + grid(*flow.shape[:2]), None, way, borderMode=cv2.BORDER_REFLECT)
-    return seen
+    x, y = cv2.split(flow + grid(*flow.shape[:2]))
+    return np.asarray(cv2.remap(picture, x, y, way, borderMode=cv2.BORDER_REFLECT), np.float32)
 
 
 def chained(first: Array, then: Array) -> Array:
@@ -214,22 +211,18 @@ def blurred(picture: Array, sigma: float) -> Array:
         return picture
     height, width = picture.shape[:2]
     if sigma >= 2 * FINEST_COPY and min(height, width) > 8 * sigma:
-        half = cv2.resize(picture, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
+        half = resized(picture, (-(-width // 2), -(-height // 2)))
         return resized(blurred(half, sigma / 2), (width, height), linear=True)
-    result: Array = cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    return result
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT), np.float32)
 
 
 def resized(picture: Array | Pixels, size: tuple[int, int], *, linear: bool = False) -> Array:
     """The picture in (width, height): bicubic or linear if that is larger, the mean of areas if it is smaller."""
     import cv2
 
-    if (picture.shape[1], picture.shape[0]) == size:
-        return picture
     larger = cv2.INTER_LINEAR if linear else cv2.INTER_CUBIC
     way = larger if size[0] > picture.shape[1] else cv2.INTER_AREA
-    result: Array = cv2.resize(picture, size, interpolation=way)
-    return result
+    return np.asarray(cv2.resize(picture, size, interpolation=way), np.float32)
 
 
 def _average(values: Array, weight: Array, sigma: float) -> Array:

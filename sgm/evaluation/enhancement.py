@@ -92,7 +92,7 @@ def subject_layer(name: str, number: int, size: int) -> Layer:
         top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
         cut = picture[top : top + side, left : left + side]
         across = np.abs(np.linspace(-1, 1, side, dtype=np.float32))
-        alpha = np.clip((0.95 - np.hypot(across[:, None], across)) / 0.05, 0, 1)[..., None]
+        alpha = np.float32((0.95 - np.hypot(across[:, None], across)) / 0.05).clip(0, 1)[..., None]
     picture = np.concatenate([cut[..., :3] * alpha, alpha], 2).transpose(2, 0, 1)
     start, step = SUBJECTS_STEP * NUM_FRAMES / 2, SUBJECTS_STEP / MOTIONS["pan"].mean_length()
     half = SUBJECTS_HALF_WIDTH
