@@ -15,6 +15,7 @@ import numpy as np
 from .tracking import Array, Follower, Pixels, blurred, grid, resized, warped
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
+SPARSE = 3  # every third row and column tell as much of an error that is broad
 QUARTERS = 4  # sizes go in quarters of the clip's, which keep its aspect and, its sides being multiples of 8, are even
 
 # Lengths are in pixels of the followed picture, which has about twice the clip's own sides.
@@ -114,8 +115,10 @@ class DetailCarrier:
 
     def _inside(self, flow: Array) -> Array:
         """How far a flow leads into the picture, 0 to 1, fading over its outermost pixels."""
-        positions, last = grid(*flow.shape[:2]) + flow, np.array(self.size, np.float32) - 1
-        margin = np.minimum(positions, last - positions).min(2) / self._scale
+        across, down = (
+            np.minimum(place, side - 1 - place) for place, side in zip(_places(flow), self.size, strict=True)
+        )
+        margin = np.minimum(across, down) / self._scale
         return ((margin + 1) / 2).clip(0, 1)
 
     def _broad(self, picture: Array, weight: Array | None = None) -> Array:
@@ -132,7 +135,8 @@ class DetailCarrier:
 
     def _limit(self, errors: Array, contrast: Array, inside: Array) -> Array:
         """The errors (H, W) at which what is carried is half trusted."""
-        noise = float(np.median(errors[inside > 0.5])) if (inside > 0.5).any() else 0.0
+        few_errors, few_inside = errors[::SPARSE, ::SPARSE], inside[::SPARSE, ::SPARSE] > 0.5
+        noise = float(np.median(few_errors[few_inside])) if few_inside.any() else 0.0
         return OF_NOISE * noise + OF_CONTRAST * contrast + LEAST_ERROR
 
     def _steadied(self, tone: Array, step: Array) -> Array:
@@ -161,6 +165,11 @@ class DetailCarrier:
             restored += (1 + (min(max(gain, 0.0), MOST_GAIN) - 1) * enough) * band
             rest, wanted = broader, wanted_broader
         return restored + rest
+
+
+def _places(flow: Array) -> Array:
+    """Where a flow leads: (2, H, W), x and y."""
+    return np.moveaxis(grid(*flow.shape[:2]) + flow, 2, 0)
 
 
 def _trusted(errors: Array, limit: Array) -> Array:

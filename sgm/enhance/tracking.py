@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +90,8 @@ def dense_flow(first: Array, second: Array) -> Array:
     import cv2
 
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    unknown = np.zeros((*first.shape, 2), np.float32)
-    return np.asarray(search.calc(_to_bytes(first), _to_bytes(second), unknown), np.float32)
+    no_guess: Any = None  # an array would be taken as a first guess, which misleads it where a subject moves
+    return np.asarray(search.calc(_to_bytes(first), _to_bytes(second), no_guess), np.float32)
 
 
 def texture(picture: Array) -> Array:
@@ -179,7 +180,8 @@ def wholeness(flow: Array) -> Array:
     for axis in (0, 1):
         slope = np.zeros_like(flow)
         slope[: -1 if axis == 0 else None, : -1 if axis == 1 else None] = np.diff(flow, axis=axis)
-        change += np.square(slope - np.median(slope[::STEP, ::STEP], axis=(0, 1))).sum(2)
+        slope -= np.median(slope[::STEP, ::STEP], axis=(0, 1))
+        change += np.einsum("hwc,hwc->hw", slope, slope)
     widened = np.asarray(cv2.dilate(change, np.ones((5, 5), np.uint8)), np.float32)
     return blurred(1 / (1 + np.square(widened / TEARS**2)), 2.0)
 
