@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from .tracking import Array, Follower, Pixels, blurred, grid, resized, warped
+from .tracking import Array, Follower, Pixels, blurred, inside, resized, warped
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601
 SPARSE = 3  # every third row and column tell as much of an error that is broad
@@ -21,6 +21,7 @@ QUARTERS = 4  # sizes go in quarters of the clip's, which keep its aspect and, i
 # Lengths are in pixels of the followed picture, which has about twice the clip's own sides.
 TONE = 6.0  # what is broader is the clip's, what is finer the picture's
 REACH = 4.0  # around a pixel, over which a frame is compared with what is carried to it
+EDGE = 1.0  # beyond the picture's edge, over which trust ends
 SOFT = 3.0  # the transition from what is trusted to what isn't
 BANDS = (1.0, 2.0, 4.0)  # blurs between which the clip's sharpness is judged
 
@@ -89,15 +90,15 @@ class DetailCarrier:
 
         carried = warped(self._picture, flow, sharp=True)
         dulled = blurred(carried, blur)
-        difference, inside = plain - dulled, self._inside(flow) * resized(sight.whole, self.size)
+        difference, within = plain - dulled, inside(flow, EDGE * self._scale) * resized(sight.whole, self.size)
         contrast = self._error(dulled - self._broad(dulled))
-        first_errors = self._error(difference - self._broad(difference, inside))
-        tone = self._broad(difference, inside * _trusted(first_errors, self._limit(first_errors, contrast, inside)))
+        first_errors = self._error(difference - self._broad(difference, within))
+        tone = self._broad(difference, within * _trusted(first_errors, self._limit(first_errors, contrast, within)))
         errors = self._error(difference - tone)
         if self._errors is not None:
             errors += PAST_ERROR * (warped(self._errors, step) - errors)
-        limit = self._limit(errors, contrast, inside)
-        trust = inside * _trusted(errors, limit)
+        limit = self._limit(errors, contrast, within)
+        trust = within * _trusted(errors, limit)
         trust = np.minimum(trust, blurred(trust, SOFT * self._scale))
 
         steady = self._steadied(tone, step)
@@ -107,19 +108,11 @@ class DetailCarrier:
             before = warped(self._before, step, sharp=True)
             change = plain - blurred(before, blur)
             off = self._broad(change)
-            agrees = self._inside(step) * _trusted(self._error(change - off), limit)
+            agrees = inside(step, EDGE * self._scale) * _trusted(self._error(change - off), limit)
             rest += (before + off + blinking - rest) * (FROM_BEFORE * agrees)[..., None]
         result = rest + (carried + steady - rest) * trust[..., None]
         self._before, self._errors, self._tone = result, errors, steady
         return _to_bytes(result)
-
-    def _inside(self, flow: Array) -> Array:
-        """How far a flow leads into the picture, 0 to 1, fading over its outermost pixels."""
-        across, down = (
-            np.minimum(place, side - 1 - place) for place, side in zip(_places(flow), self.size, strict=True)
-        )
-        margin = np.minimum(across, down) / self._scale
-        return ((margin + 1) / 2).clip(0, 1)
 
     def _broad(self, picture: Array, weight: Array | None = None) -> Array:
         """What of a picture (H, W, 3) is as broad as tone, as the mean around each pixel by weight."""
@@ -133,10 +126,10 @@ class DetailCarrier:
         """The mean square (H, W) of a difference (H, W, 3) around each pixel."""
         return blurred(np.einsum("hwc,hwc->hw", difference, difference) / 3, REACH * self._scale)
 
-    def _limit(self, errors: Array, contrast: Array, inside: Array) -> Array:
+    def _limit(self, errors: Array, contrast: Array, within: Array) -> Array:
         """The errors (H, W) at which what is carried is half trusted."""
-        few_errors, few_inside = errors[::SPARSE, ::SPARSE], inside[::SPARSE, ::SPARSE] > 0.5
-        noise = float(np.median(few_errors[few_inside])) if few_inside.any() else 0.0
+        few_errors, few_within = errors[::SPARSE, ::SPARSE], within[::SPARSE, ::SPARSE] > 0.5
+        noise = float(np.median(few_errors[few_within])) if few_within.any() else 0.0
         return OF_NOISE * noise + OF_CONTRAST * contrast + LEAST_ERROR
 
     def _steadied(self, tone: Array, step: Array) -> Array:
@@ -165,11 +158,6 @@ class DetailCarrier:
             restored += (1 + (min(max(gain, 0.0), MOST_GAIN) - 1) * enough) * band
             rest, wanted = broader, wanted_broader
         return restored + rest
-
-
-def _places(flow: Array) -> Array:
-    """Where a flow leads: (2, H, W), x and y."""
-    return np.moveaxis(grid(*flow.shape[:2]) + flow, 2, 0)
 
 
 def _trusted(errors: Array, limit: Array) -> Array:

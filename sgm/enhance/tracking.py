@@ -31,6 +31,7 @@ CLEAR, FEWEST = 0.05, 30  # texture's weight from which flow tells of a motion, 
 WORTH_BENDING, WORTH_LEAVING = 1.3, 1.3  # by how much closer to a frame flow, and a second motion, must come to count
 TEARS = 0.6  # by how much flow changes from pixel to pixel, beyond what it does everywhere, where it tears a picture
 REACH = 5.0  # around a pixel, over which pictures are compared
+LEAST_SHOWN = 0.02  # part of the frame that must lie in the picture for it to be followed
 LOST = 0.35  # correlation between a frame and the picture under which they show something else
 
 
@@ -79,7 +80,8 @@ class Follower:
         weight = texture(view)
         flow = chained(regular(dense_flow(frame, view), weight)[0], flow)
         flow = simplest(*regular(flow, weight), picture, fine)
-        if _correlation(fine, _fine(warped(picture, flow))) < LOST:
+        shown = inside(flow) == 1
+        if shown.mean() < LEAST_SHOWN or _correlation(fine[shown], _fine(warped(picture, flow))[shown]) < LOST:
             return None
         self._frame, self._flow, self._dullness = frame, flow, DULLNESS.index(sigma)
         return Sight(flow, step, wholeness(flow), math.sqrt(sigma**2 - LEAST_BLUR**2))
@@ -193,6 +195,14 @@ def warped(picture: Array, flow: Array, *, sharp: bool = False) -> Array:
     way = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
     x, y = cv2.split(flow + grid(*flow.shape[:2]))
     return np.asarray(cv2.remap(picture, x, y, way, borderMode=cv2.BORDER_REFLECT), np.float32)
+
+
+def inside(flow: Array, margin: float = 1.0) -> Array:
+    """How far a flow (H, W, 2) leads into a picture of its own size: 1, then to 0 over `margin` pixels beyond its edges."""
+    height, width = flow.shape[:2]
+    x, y = np.moveaxis(flow + grid(height, width), 2, 0)
+    least = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
+    return (least / margin + 1).clip(0, 1)
 
 
 def chained(first: Array, then: Array) -> Array:
