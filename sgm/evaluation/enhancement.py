@@ -148,14 +148,14 @@ def clip_scores(frames: Pictures, truth: Pictures, flow: NDArray[np.float32]) ->
 
 
 def evaluate_enhancement(
-    enhance: Enhance, track: Callable[[Sequence[TrueClip]], Iterable[TrueClip]] = iter, num_frames: int = NUM_FRAMES
+    enhance: Enhance, clips: Sequence[TrueClip], track: Callable[[Sequence[TrueClip]], Iterable[TrueClip]] = iter
 ) -> Report:
     """Scores of true clips that were degraded and enhanced, of the same enlarged bicubically, and of the true ones.
 
     track: wraps the list of clips to measure, to show how many are done.
     """
     details: list[dict[str, Any]] = []
-    for number, clip in enumerate(track(list(true_clips(num_frames)))):
+    for number, clip in enumerate(track(clips)):
         poor, truth = degraded(clip.frames, seed=number), unit_range(clip.frames)
         made = np.concatenate(list(enhance(iter(np.array_split(poor, 2)), clip.frames[0])))
         plain = enlarged(poor, (truth.shape[2], truth.shape[1]))
@@ -163,13 +163,15 @@ def evaluate_enhancement(
         for source, frames in {"enhanced": made, "bicubic": plain, "true clips": clip.frames}.items():
             scores = clip_scores(unit_range(frames), truth, flow)
             details.append({"clip": clip.name, "subject": clip.has_subject, "source": source, **scores})
+    kinds = {False: "camera motion", True: "moving subjects"}
+    height, width = clips[0].frames.shape[1:3]
     return Report(
-        title=f"held-out photographs in motion, degraded to {SIZE // TIMES}x{SIZE // TIMES} pixels and enlarged to "
-        f"{SIZE}x{SIZE}",
+        title=f"{len(clips)} clips of held-out photographs, degraded to {width // TIMES}x{height // TIMES} pixels and "
+        f"enlarged to {width}x{height}",
         labels=LABELS,
         scores={
-            f"{source}, {kind}": _means(details, source, subject)
-            for subject, kind in {False: "camera motion", True: "moving subjects"}.items()
+            f"{source}, {kinds[subject]}": _means(details, source, subject)
+            for subject in sorted({clip.has_subject for clip in clips})
             for source in ("enhanced", "bicubic", "true clips")
         },
         details=details,
