@@ -23,10 +23,10 @@ MOST_PIXELS = 600_000  # of the followed picture, unless the clip has more
 SHARP, FINEST_COPY = 0.1, 2.0  # blurs: that which is none, and the least that is applied to a smaller copy
 BROAD = 8.0  # changes of tone are broader, what is followed is finer
 NEAR, FAR = 4.0, 20.0  # how far a flow that stands out from its surroundings, and one that doesn't, is averaged
-STANDS_OUT = 0.6  # by how much flow differs from its surroundings half for noise and half for a reason
+STANDS_OUT = 0.4  # by how much flow differs from its surroundings half for noise and half for a reason
 STEP = 4  # flows vary slowly, so they are smoothed on every fourth pixel
 LITTLE = 0.2  # texture's weight, of 1, under which flow follows its surroundings
-FIT_ROUNDS = 4
+FIT_ROUNDS, SAMPLED = 4, 0.5  # of least squares; how near to a sampled motion flow is that follows it
 CLEAR, FEWEST = 0.05, 30  # texture's weight from which flow tells of a motion, and of how many pixels
 WORTH_BENDING, WORTH_LEAVING = 1.3, 1.3  # by how much closer to a frame flow, and a second motion, must come to count
 TEARS = 0.6  # by how much flow changes from pixel to pixel, beyond what it does everywhere, where it tears a picture
@@ -142,7 +142,7 @@ def affine_fit(flow: Array, weight: Array, places: Array) -> tuple[Array, Array]
     fit = None
     if clear.sum() > FEWEST:
         start, end = positions[clear], positions[clear] + wanted[clear]
-        fit, _ = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=1.0)
+        fit, _ = cv2.estimateAffinePartial2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=SAMPLED)
     if fit is None:  # nothing tells of a motion
         return np.zeros_like(flow), np.zeros_like(weight)
     solution = fit.T[[2, 0, 1]] - np.array([[0, 0], [1, 0], [0, 1]])
