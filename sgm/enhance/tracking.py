@@ -24,6 +24,7 @@ SHARP, FINEST_COPY = 0.1, 2.0  # blurs: that which is none, and the least that i
 BROAD = 8.0  # changes of tone are broader, what is followed is finer
 NEAR, FAR = 4.0, 20.0  # how far a flow that stands out from its surroundings, and one that doesn't, is averaged
 STANDS_OUT = 0.4  # by how much flow differs from its surroundings half for noise and half for a reason
+APART = 1.2  # by how much the second motion differs from the first
 STEP = 4  # flows vary slowly, so they are smoothed on every fourth pixel
 LITTLE = 0.2  # texture's weight, of 1, under which flow follows its surroundings
 FIT_ROUNDS, SAMPLED = 4, 0.5  # of least squares; how near to a sampled motion flow is that follows it
@@ -157,7 +158,7 @@ def affine_fit(flow: Array, weight: Array, places: Array) -> tuple[Array, Array]
         )
     off = np.square(wanted - basis @ solution).sum(1)
     motion: Array = (basis @ solution).reshape(flow.shape).astype(np.float32)
-    return motion, (off / (off + 4 * STANDS_OUT**2)).reshape(weight.shape).astype(np.float32)
+    return motion, (off / (off + APART**2)).reshape(weight.shape).astype(np.float32)
 
 
 def simplest(flow: Array, motions: list[Array], picture: Array, fine: Array) -> Array:
@@ -198,7 +199,7 @@ def warped(picture: Array, flow: Array, *, sharp: bool = False) -> Array:
 
 
 def inside(flow: Array, margin: float = 1.0) -> Array:
-    """How far a flow (H, W, 2) leads into a picture of its own size: 1, then to 0 over `margin` pixels beyond its edges."""
+    """Where a flow (H, W, 2) leads into a picture of its own size: 1, to 0 over `margin` pixels beyond its edges."""
     height, width = flow.shape[:2]
     x, y = np.moveaxis(flow + grid(height, width), 2, 0)
     least = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
