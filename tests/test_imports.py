@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "data": {"config", "inputs"},
     "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
     "runtime": {"config", "models"},
+    "enhance": set(),
     "watermark": {"outputs", "parameters", "progress"},
     "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime", "watermark"},
     "batch": CLIP | {"checkpoint", "generation", "runtime"},
