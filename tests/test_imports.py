@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "runtime": {"config", "models"},
     "enhance": set(),
     "watermark": {"outputs", "parameters", "progress"},
-    "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime", "watermark"},
+    "generation": CLIP | {"checkpoint", "diffusion", "enhance", "models", "runtime", "watermark"},
     "batch": CLIP | {"checkpoint", "generation", "runtime"},
     "__main__": CLIP | {"batch", "checkpoint", "generation"},
     "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}

@@ -42,6 +42,7 @@ from ..stages import Stages
 from ..storage.files import describe_file, write_whole
 from ..watermark.embedding import embed_watermark
 from .denoiser import Watch
+from .finishing import Finisher
 from .frames import FrameGenerator, fit, solver_of
 
 Pixels = NDArray[np.uint8]
@@ -78,12 +79,13 @@ class Clip:
 class Shot:
     """What one clip is made from, fitted and resolved.
 
-    picture: as the model sees it. settings: of the sampling. image_file, image_size: of the image as given, for the
-    record. stages: what fitting took.
+    picture: as the model sees it. settings: of the sampling. finisher: of the decoded frames. image_file, image_size:
+    of the image as given, for the record. stages: what fitting took.
     """
 
     picture: Image.Image
     settings: SamplingSettings
+    finisher: Finisher
     image_file: Mapping[str, str | None]
     image_size: tuple[int, int]
     stages: Mapping[str, Mapping[str, Any]]
@@ -92,6 +94,17 @@ class Shot:
     def kind(self) -> tuple[object, ...]:
         """What shots must have in common to be made together."""
         return self.picture.size, self.settings.num_frames, solver_of(self.settings)
+
+    @property
+    def frames_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3) of the finished clip."""
+        width, height = self.finisher.size(self.picture.size)
+        return self.settings.num_frames, height, width, 3
+
+    @property
+    def fps(self) -> float:
+        """The frame rate of the finished clip."""
+        return self.settings.fps
 
 
 @dataclass(frozen=True)
@@ -106,12 +119,15 @@ class Take:
 
     def frames(self) -> Iterator[Pixels]:
         """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes again."""
+        for chunk in self.shot.finisher.finish(self._decoded(), self.stages):
+            with self.stages.measure("watermarking"):
+                marked = embed_watermark(chunk)
+            yield marked
+
+    def _decoded(self) -> Iterator[Pixels]:
         image, settings = image_to_tensor(self.shot.picture), self.shot.settings
         for chunk in self.pipeline.generator.decode(self.latents, image, settings, self.stages):
-            with self.stages.measure("watermarking"):
-                pixels = (chunk * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-                marked = embed_watermark(pixels)
-            yield marked
+            yield (chunk * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
     def record(self) -> dict[str, Any]:
         """How the clip was made; complete only after its frames have come, since it includes what that took."""
@@ -268,7 +284,8 @@ class Pipeline:
             image_file = describe_file(input_path)
             image = upright(image)
             picture = picture or fit(image, self.config, settings.framing)
-        return Shot(picture, settings, image_file, image.size, stages.measured)
+            finisher = Finisher.of(settings.finishing, image, picture.size)
+        return Shot(picture, settings, finisher, image_file, image.size, stages.measured)
 
     def take(self, shots: Sequence[Shot], watch: Watch | None = None) -> list[Take]:
         """The clips of shots of one kind, which go through the UNet at once, ready to be decoded.
@@ -286,16 +303,16 @@ class Pipeline:
 
     def record_of(self, shot: Shot, stages: Mapping[str, Any], clips_at_once: int) -> dict[str, Any]:
         """The record of a shot's clip; `stages` as in `Stages.measured`."""
-        settings, size = shot.settings, shot.picture.size
-        parameters = settings.as_parameters(size)
+        settings = shot.settings
+        parameters = settings.as_parameters(shot.picture.size)
         return build_record(
             parameters={"version": self.config.version, "config": self.config_path, **parameters},
             image_file=shot.image_file,
             image_size=shot.image_size,
             checkpoint_files=self.checkpoint_files,
             model=asdict(self.config),
-            frames_shape=(settings.num_frames, size[1], size[0], 3),
-            fps=settings.fps,
+            frames_shape=shot.frames_shape,
+            fps=shot.fps,
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,

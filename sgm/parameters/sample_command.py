@@ -17,6 +17,7 @@ GROUPS = {
     "What to make": ("input_path", "version", "output_folder", "seed", "num_frames", "width", "height", "recursive"),
     "Motion": ("motion_bucket_id", "fps_id", "fps", "cond_aug"),
     "Objects and cameras": ("elevations_deg", "azimuths_deg", "image_frame_ratio"),
+    "Sharper and smoother": ("enhance", "enhance_size", "out_fps", "pingpong"),
     "Output": ("formats", "quality"),
     "Fidelity and speed": (
         *("preset", "num_steps", "schedule", "sampler", "guidance_interval", "cache_interval", "decode"),
