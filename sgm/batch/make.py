@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..checkpoint.files import Checkpoint
 from ..errors import error_numbers, in_one_line, is_out_of_memory, is_out_of_room
-from ..generation.frames import fit
+from ..generation.fitting import fit
 from ..inputs.image import read_image
 from ..outputs.clip_files import ClipPaths, make_output_folder, new_key, save_clip
 from ..outputs.publishing import workplace

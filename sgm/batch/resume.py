@@ -21,7 +21,7 @@ from typing import Any
 from ..checkpoint.files import Checkpoint
 from ..config import ModelConfig
 from ..errors import UserError, shortened
-from ..generation.frames import fitted_size
+from ..generation.fitting import fitted_size
 from ..outputs.clip_files import is_whole
 from ..outputs.record import identity, read_record
 from ..parameters.parameter import kind_of_device

@@ -1,4 +1,4 @@
-"""From an image to the frames of its clip: fitting, noise, conditions, sampling, decoding."""
+"""From pictures as the model sees them to the frames of their clips: noise, conditions, sampling, decoding."""
 
 from __future__ import annotations
 
@@ -7,41 +7,20 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import is_out_of_memory
-from ..inputs.image import fit_image, fit_size, over_white
-from ..inputs.object import cut_out, frame_object
 from ..models.conditioner import Conditioning
 from ..models.streaming import decode_streaming
 from ..models.vae import Autoencoder
 from ..models.video_model import VideoModel
-from ..parameters.sampling import Framing, SamplingSettings
+from ..parameters.sampling import SamplingSettings
 from ..progress import Progress
 from ..runtime.devices import give_back_memory
 from ..runtime.offloading import Placement
 from ..stages import Stages
 from .denoiser import Solver, Watch, sample_latents
-
-
-def fit(image: Image.Image, config: ModelConfig, framing: Framing) -> Image.Image:
-    """The RGB picture that the model sees: its object framed on white, or the whole image, scaled and cropped.
-
-    Raises UserError for an image without an object, an object that can't be cut out, and a shape that gives no valid
-    size.
-    """
-    size = fitted_size(image.size, config, framing)
-    if config.input == "object":
-        return frame_object(cut_out(image), size[0], framing.image_frame_ratio)
-    return fit_image(over_white(image), size)
-
-
-def fitted_size(image_size: tuple[int, int], config: ModelConfig, framing: Framing) -> tuple[int, int]:
-    """The (width, height) of the picture that `fit` makes of an image of that size; raises UserError as `fit` does."""
-    trained_size = (config.width, config.height)
-    return fit_size(image_size, trained_size, config.size_multiple, framing.width, framing.height)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ from ..storage.files import describe_file, write_whole
 from ..watermark.embedding import embed_watermark
 from .denoiser import Watch
 from .finishing import Finisher
-from .frames import FrameGenerator, fit, solver_of
+from .fitting import fit
+from .frames import FrameGenerator, solver_of
 
 Pixels = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sgm.errors import UserError
-from sgm.generation.frames import fit
+from sgm.generation.fitting import fit
 from sgm.generation.pipeline import Pipeline, load
 from sgm.inputs.image import image_to_tensor
 from sgm.outputs.video import read_video
