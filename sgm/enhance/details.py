@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,11 +64,25 @@ def carry_details(chunks: Iterable[Pixels], picture: Pixels) -> Iterator[Pixels]
         yield np.stack([carrier.enhance(frame) for frame in chunk])
 
 
+class Match(NamedTuple):
+    """How what is carried matches a frame.
+
+    tone: (H, W, 3), what broad difference there is. errors: (H, W), the mean squares of the rest. limit: (H, W), the
+    errors that are half trusted. trust: (H, W), from 0 to 1.
+    """
+
+    tone: Array
+    errors: Array
+    limit: Array
+    trust: Array
+
+
 class DetailCarrier:
     """Carries a picture's details into the frames of a clip, one after the other."""
 
     def __init__(self, picture: Pixels, clip_size: tuple[int, int]) -> None:
         self.size = picture.shape[1], picture.shape[0]
+        assert self.size[0] >= clip_size[0], (self.size, clip_size)
         self._picture = picture.astype(np.float32)
         self._follower = Follower(self._picture @ LUMINANCE, clip_size)
         self._scale = self.size[0] / self._follower.size[0]
@@ -89,30 +104,41 @@ class DetailCarrier:
         blur = sight.blur * self._scale
 
         carried = warped(self._picture, flow, sharp=True)
-        dulled = blurred(carried, blur)
-        difference, within = plain - dulled, inside(flow, EDGE * self._scale) * resized(sight.whole, self.size)
+        within = inside(flow, EDGE * self._scale) * resized(sight.whole, self.size)
+        match = self._match(plain, blurred(carried, blur), within, step)
+        tone = self._steadied(match.tone, step)
+        blinking = ((tone - match.tone) * match.trust[..., None]).mean((0, 1)) / (match.trust.mean() + 1e-3)
+        rest = self._restored(plain, carried + match.tone, match.trust)
+        if self._before is not None:
+            rest = self._drawn_to_before(rest, plain, step, blur, match.limit)
+        rest += blinking
+        result = rest + (carried + tone - rest) * match.trust[..., None]
+        self._before, self._errors, self._tone = result, match.errors, tone
+        return _to_bytes(result)
+
+    def _match(self, plain: Array, dulled: Array, within: Array, step: Array) -> Match:
+        """How what is carried, dulled as the clip is, matches a frame, within where anything is carried."""
+        difference = plain - dulled
         contrast = self._error(dulled - self._broad(dulled))
-        first_errors = self._error(difference - self._broad(difference, within))
-        tone = self._broad(difference, within * _trusted(first_errors, self._limit(first_errors, contrast, within)))
+        errors = self._error(difference - self._broad(difference, within))
+        # Once more, with the tone of what is trusted alone: a subject's colours don't spread over the scene.
+        tone = self._broad(difference, within * _trusted(errors, self._limit(errors, contrast, within)))
         errors = self._error(difference - tone)
         if self._errors is not None:
             errors += PAST_ERROR * (warped(self._errors, step) - errors)
         limit = self._limit(errors, contrast, within)
         trust = within * _trusted(errors, limit)
-        trust = np.minimum(trust, blurred(trust, SOFT * self._scale))
+        return Match(tone, errors, limit, np.minimum(trust, blurred(trust, SOFT * self._scale)))
 
-        steady = self._steadied(tone, step)
-        blinking = ((steady - tone) * trust[..., None]).mean((0, 1)) / (trust.mean() + 1e-3)
-        rest = self._restored(plain, carried + tone, trust) + blinking
-        if self._before is not None:
-            before = warped(self._before, step, sharp=True)
-            change = plain - blurred(before, blur)
-            off = self._broad(change)
-            agrees = inside(step, EDGE * self._scale) * _trusted(self._error(change - off), limit)
-            rest += (before + off + blinking - rest) * (FROM_BEFORE * agrees)[..., None]
-        result = rest + (carried + steady - rest) * trust[..., None]
-        self._before, self._errors, self._tone = result, errors, steady
-        return _to_bytes(result)
+    def _drawn_to_before(self, rest: Array, plain: Array, step: Array, blur: float, limit: Array) -> Array:
+        """A frame's own rest, nearer to the frame before where that, dulled, matches the plain frame as well."""
+        assert self._before is not None
+        before = warped(self._before, step, sharp=True)
+        change = plain - blurred(before, blur)
+        tone = self._broad(change)
+        trust = FROM_BEFORE * inside(step, EDGE * self._scale) * _trusted(self._error(change - tone), limit)
+        drawn: Array = rest + (before + tone - rest) * trust[..., None]
+        return drawn
 
     def _broad(self, picture: Array, weight: Array | None = None) -> Array:
         """What of a picture (H, W, 3) is as broad as tone, as the mean around each pixel by weight."""
