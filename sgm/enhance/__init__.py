@@ -1,0 +1,1 @@
+"""What happens to finished frames before they are written: stages from frames to frames that know no model."""
