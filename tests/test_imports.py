@@ -30,12 +30,13 @@ MAY_IMPORT = {
     "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
     "runtime": {"config", "models"},
     "watermark": {"outputs", "parameters", "progress"},
+    "enhance": set(),
     "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime", "watermark"},
     "batch": CLIP | {"checkpoint", "generation", "runtime"},
     "__main__": CLIP | {"batch", "checkpoint", "generation"},
     "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}
     | {"runtime", "storage"},
-    "evaluation": CLIP | {"checkpoint", "data", "generation", "metrics", "runtime"},
+    "evaluation": CLIP | {"checkpoint", "data", "enhance", "generation", "metrics", "runtime"},
     "benchmark": CLIP | {"checkpoint", "diffusion", "generation", "metrics", "models", "runtime"},
 }
 COMMAND_LINE = {"parameters.command_line", "parameters.sample_command"}  # what only commands may import

@@ -1,1 +1,1 @@
-"""What happens to finished frames before they are written: stages from frames to frames that know no model."""
+"""From frames to better frames: what can be done to a clip after the model, without it."""
