@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "__main__": CLIP | {"batch", "checkpoint", "generation"},
     "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}
     | {"runtime", "storage"},
-    "evaluation": CLIP | {"checkpoint", "data", "generation", "metrics", "runtime"},
+    "evaluation": CLIP | {"checkpoint", "data", "enhance", "generation", "metrics", "runtime"},
     "benchmark": CLIP | {"checkpoint", "diffusion", "generation", "metrics", "models", "runtime"},
 }
 COMMAND_LINE = {"parameters.command_line", "parameters.sample_command"}  # what only commands may import

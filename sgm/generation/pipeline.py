@@ -96,17 +96,6 @@ class Shot:
         """What shots must have in common to be made together."""
         return self.picture.size, self.settings.num_frames, solver_of(self.settings)
 
-    @property
-    def frames_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, 3) of the finished clip."""
-        width, height = self.finisher.size(self.picture.size)
-        return self.settings.num_frames, height, width, 3
-
-    @property
-    def fps(self) -> float:
-        """The frame rate of the finished clip."""
-        return self.settings.fps
-
 
 @dataclass(frozen=True)
 class Take:
@@ -285,7 +274,7 @@ class Pipeline:
             image_file = describe_file(input_path)
             image = upright(image)
             picture = picture or fit(image, self.config, settings.framing)
-            finisher = Finisher.of(settings.finishing, image, picture.size)
+            finisher = Finisher.of(settings, image, picture.size, repeats=self.config.ends_at_input)
         return Shot(picture, settings, finisher, image_file, image.size, stages.measured)
 
     def take(self, shots: Sequence[Shot], watch: Watch | None = None) -> list[Take]:
@@ -312,8 +301,8 @@ class Pipeline:
             image_size=shot.image_size,
             checkpoint_files=self.checkpoint_files,
             model=asdict(self.config),
-            frames_shape=shot.frames_shape,
-            fps=shot.fps,
+            frames_shape=shot.finisher.frames_shape,
+            fps=shot.finisher.fps,
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,

@@ -1,0 +1,190 @@
+"""The frames between two frames, by optical flow: no weights, and where it finds no motion, one fades into the other.
+
+The flow is OpenCV's DIS (Kroeger et al. 2016, arXiv:1603.03590) from each frame to the other. What passes through a
+pixel between them follows from either, unless that flow is wrong or what it starts from is hidden in the other frame.
+So three motions are tried at each pixel, those of both flows and none at all, and each counts by how alike the frames
+are where it leads. Numbers of pixels here are those of the frames at half their size, where all this is decided; only
+the colours are taken from the frames at full size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]  # (H, W, 3), RGB
+Floats = NDArray[np.float32]  # a flow is (h, w, 2), x then y; a plane (h, w)
+
+MIN_SIDE, MAX_ASPECT = 16, 8  # of what DIS accepts
+NUM_PROJECTIONS = 2  # more changed nothing
+LIKENESS_WINDOW = 5  # pixels over which the difference between the frames is averaged
+TOLERANCE = 4.0  # levels of 255: a motion with that much more difference than the best one counts 1/e as much
+LOST_WINDOW, LOST = 15, 20.0  # no motion is followed where over so many pixels the best one differs by twice so much
+COMES_BACK, COMES_BACK_OF_LENGTH = 1.0, 0.05  # what comes back misses by less: pixels, and parts of the flow's length
+CUT_COMES_BACK, CUT_CHANGE = 0.15, 8.0  # across a cut less of the frame comes back, and it changes by more levels
+OUTSIDE = 1e-3  # how much a frame counts where the motion leads out of it
+
+
+class Course(NamedTuple):
+    """A motion through each pixel of the frame to be made, by its flow from the first frame to the second.
+
+    difference: between the frames at its two ends, in levels of 255. first_share: how much of what it shows is from
+    the first frame; the rest is from the second one.
+    """
+
+    flow: Floats
+    difference: Floats
+    first_share: Floats
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What moves from one frame to another, by the flows there and back between them at half their size.
+
+    is_cut: whether nothing does, since they show different scenes.
+    """
+
+    frames: tuple[Frame, Frame]
+    small: tuple[Frame, Frame]
+    flows: tuple[Floats, Floats]
+    is_cut: bool
+
+    @classmethod
+    def between(cls, first: Frame, second: Frame) -> Motion:
+        """The motion between two frames of one size, uint8 (H, W, 3) RGB."""
+        small = _halved(first), _halved(second)
+        greys = _grey(small[0]), _grey(small[1])
+        flows = _flow(*greys), _flow(*greys[::-1])
+        return cls((first, second), small, flows, _is_cut(greys, flows))
+
+    def frame_at(self, time: float) -> Frame:
+        """The frame at a time in (0, 1) between the two; across a cut the nearer one itself."""
+        if self.is_cut:
+            return self.frames[0] if time <= 0.5 else self.frames[1]
+        forwards, backwards = self.flows
+        flows = _projected(forwards, time), -_projected(backwards, 1 - time), np.zeros_like(forwards)
+        courses = [_course(flow, self.small, time) for flow in flows]
+        made = np.zeros(self.frames[0].shape, np.float32)
+        for course, weight in zip(courses, _weights(courses), strict=True):
+            shares = weight * course.first_share, weight * (1 - course.first_share)
+            for frame, share, duration in zip(self.frames, shares, (-time, 1 - time), strict=True):
+                made += _moved(frame, course.flow, duration) * _at_full_size(share, frame)[..., None]
+        return np.clip(made + 0.5, 0, 255).astype(np.uint8)
+
+
+def _halved(frame: Frame) -> Frame:
+    import cv2
+
+    height, width = frame.shape[:2]
+    size = (width + 1) // 2, (height + 1) // 2
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _grey(frame: Frame) -> NDArray[np.uint8]:
+    import cv2
+
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _flow(now: NDArray[np.uint8], following: NDArray[np.uint8]) -> Floats:
+    """Where each pixel of a grey picture (h, w) goes in the other one."""
+    import cv2
+
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator.setFinestScale(0)  # every pixel: the pictures are halved already
+    height, width = now.shape
+    least = max(MIN_SIDE, -(-max(now.shape) // MAX_ASPECT))
+    padding = (0, max(0, least - height)), (0, max(0, least - width))
+    flow = estimator.calc(np.pad(now, padding, mode="edge"), np.pad(following, padding, mode="edge"), None)
+    return np.asarray(flow[:height, :width], np.float32)
+
+
+def _projected(flow: Floats, time: float) -> Floats:
+    """The flow of what passes through each pixel at that time, rather than of what starts there.
+
+    What is at x started at x - time * flow, with the flow of that place: solved by fixed-point iteration.
+    """
+    passing = flow
+    for _ in range(NUM_PROJECTIONS):
+        passing = _sampled(flow, _places(passing, -time))
+    return passing
+
+
+def _course(flow: Floats, small: tuple[Frame, Frame], time: float) -> Course:
+    import cv2
+
+    start, end = _places(flow, -time), _places(flow, 1 - time)
+    difference = cv2.absdiff(_sampled(small[0], start), _sampled(small[1], end)).max(axis=2).astype(np.float32)
+    first = (1 - time) * np.where(_inside(start), 1, OUTSIDE)
+    second = time * np.where(_inside(end), 1, OUTSIDE)
+    return Course(flow, cv2.blur(difference, (LIKENESS_WINDOW,) * 2), (first / (first + second)).astype(np.float32))
+
+
+def _weights(courses: list[Course]) -> Floats:
+    """How much each course counts at each pixel, (courses, h, w), adding up to 1; the last course stands still."""
+    import cv2
+
+    differences = np.stack([course.difference for course in courses])
+    least = differences.min(axis=0)
+    weights = np.exp((least - differences) / TOLERANCE)
+    weights /= weights.sum(axis=0)
+    lost = np.clip(cv2.blur(least, (LOST_WINDOW,) * 2) / LOST - 1, 0, 1)
+    weights *= 1 - lost
+    weights[-1] += lost
+    return np.asarray(weights, np.float32)
+
+
+def _moved(frame: Frame, flow: Floats, duration: float) -> Frame:
+    """The frame, sampled where the flow leads in that part of the time; its colours interpolated by cubics."""
+    import cv2
+
+    if not flow.any():
+        return frame
+    scale = np.array([full / small for full, small in zip(frame.shape[1::-1], flow.shape[1::-1], strict=True)])
+    places = _places(_at_full_size(flow, frame) * scale.astype(np.float32), duration)
+    moved = cv2.remap(frame, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
+
+
+def _is_cut(greys: tuple[NDArray[np.uint8], NDArray[np.uint8]], flows: tuple[Floats, Floats]) -> bool:
+    """Whether hardly anything comes back to where it started when it follows the flow there and back, and much changes.
+
+    From one scene to another both flows are arbitrary; brightness plays no part in either. In 1,900 pairs of frames of
+    five films, 6 to 30 a second, 0 to 12 % came back across the 11 cuts, and elsewhere, fast pans and flashes among
+    them, 20 % or more, except out of darkness, where little changes.
+    """
+    forwards, backwards = flows
+    gaps = np.linalg.norm(forwards + _sampled(backwards, _places(forwards, 1)), axis=2)
+    comes_back = gaps < COMES_BACK + COMES_BACK_OF_LENGTH * np.linalg.norm(forwards, axis=2)
+    change = np.abs(greys[0].astype(np.float32) - greys[1]).mean()
+    return bool(comes_back.mean() < CUT_COMES_BACK and change > CUT_CHANGE)
+
+
+def _places(flow: Floats, duration: float) -> Floats:
+    """Where each pixel (x, y) gets in that part of the time from one frame to the other."""
+    height, width = flow.shape[:2]
+    places = flow * np.float32(duration)
+    places[..., 0] += np.arange(width, dtype=np.float32)
+    places[..., 1] += np.arange(height, dtype=np.float32)[:, None]
+    return places
+
+
+def _inside(places: Floats) -> NDArray[np.bool_]:
+    height, width = places.shape[:2]
+    inside: NDArray[np.bool_] = ((places >= -0.5) & (places <= np.float32([width - 0.5, height - 0.5]))).all(axis=2)
+    return inside
+
+
+def _sampled(values: NDArray[np.generic], places: Floats) -> NDArray[np.generic]:
+    import cv2
+
+    return np.asarray(cv2.remap(values, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _at_full_size(values: Floats, frame: Frame) -> Floats:
+    import cv2
+
+    return np.asarray(cv2.resize(values, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
