@@ -10,7 +10,7 @@ the colours are taken from the frames at full size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,11 +174,12 @@ def _places(flow: Floats, duration: float) -> Floats:
 
 def _inside(places: Floats) -> NDArray[np.bool_]:
     height, width = places.shape[:2]
-    inside: NDArray[np.bool_] = ((places >= -0.5) & (places <= np.float32([width - 0.5, height - 0.5]))).all(axis=2)
-    return inside
+    x, y = places[..., 0], places[..., 1]
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
 
 
-def _sampled(values: NDArray[np.generic], places: Floats) -> NDArray[np.generic]:
+def _sampled(values: NDArray[Any], places: Floats) -> NDArray[Any]:
+    """An array of pixels where the places are, its values interpolated linearly."""
     import cv2
 
     return np.asarray(cv2.remap(values, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
