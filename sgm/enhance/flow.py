@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 Frame = NDArray[np.uint8]  # (H, W, 3), RGB
 Floats = NDArray[np.float32]  # a flow is (h, w, 2), x then y; a plane (h, w)
 
-NO_MAP = np.empty(0, np.float32)  # `places` hold x and y together
 MIN_SIDE, MAX_ASPECT = 16, 8  # of what DIS accepts
 NUM_PROJECTIONS = 2  # more changed nothing
 LIKENESS_WINDOW = 5  # pixels over which the difference between the frames is averaged
@@ -96,13 +95,14 @@ def _flow(now: NDArray[np.uint8], following: NDArray[np.uint8]) -> Floats:
     """Where each pixel of a grey picture (h, w) goes in the other one."""
     import cv2
 
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(0)  # every pixel: the pictures are halved already
     height, width = now.shape
     least = max(MIN_SIDE, -(-max(now.shape) // MAX_ASPECT))
     padding = (0, max(0, least - height)), (0, max(0, least - width))
-    flow = estimator.calc(np.pad(now, padding, mode="edge"), np.pad(following, padding, mode="edge"), None)
-    return np.asarray(flow[:height, :width], np.float32)
+    pictures = np.pad(now, padding, mode="edge"), np.pad(following, padding, mode="edge")
+    flow = np.asarray(estimator.calc(*pictures, None), np.float32)
+    return flow[:height, :width]
 
 
 def _projected(flow: Floats, time: float) -> Floats:
@@ -148,7 +148,7 @@ def _moved(frame: Frame, flow: Floats, duration: float) -> Frame:
         return frame
     scale = np.array([full / small for full, small in zip(frame.shape[1::-1], flow.shape[1::-1], strict=True)])
     places = _places(_at_full_size(flow, frame) * scale.astype(np.float32), duration)
-    moved = cv2.remap(frame, places, NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.remap(frame, *places, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.uint8)
 
 
@@ -160,11 +160,12 @@ def _is_cut(greys: tuple[NDArray[np.uint8], NDArray[np.uint8]], flows: tuple[Flo
     more; across their cuts it is at most 0.07, and between any two of ten photographs 0.14. A plain frame is no scene:
     a film fades into black or white and out of it.
     """
-    details = [_detail(grey) for grey in greys]
-    if min(float(detail.std()) for detail in details) < PLAIN:
+    first, second = _detail(greys[0]), _detail(greys[1])
+    if min(float(first.std()), float(second.std())) < PLAIN:
         return False
-    found = [_found(*details, *flows), _found(*details[::-1], *flows[::-1])]
-    return bool(np.mean(found) < CUT_FOUND)
+    forwards, backwards = flows
+    found = _found(first, second, forwards, backwards) + _found(second, first, backwards, forwards)
+    return found / 2 < CUT_FOUND
 
 
 def _detail(grey: NDArray[np.uint8]) -> Floats:
@@ -184,26 +185,25 @@ def _found(detail: Floats, of_other: Floats, there: Floats, back: Floats) -> flo
     return float(alike / (np.linalg.norm(detail) * np.linalg.norm(there_detail) + 1))
 
 
-def _places(flow: Floats, duration: float) -> Floats:
-    """Where each pixel (x, y) gets in that part of the time from one frame to the other."""
+def _places(flow: Floats, duration: float) -> tuple[Floats, Floats]:
+    """Where each pixel gets in that part of the time from one frame to the other: x and y, each (h, w)."""
     height, width = flow.shape[:2]
-    places = flow * np.float32(duration)
-    places[..., 0] += np.arange(width, dtype=np.float32)
-    places[..., 1] += np.arange(height, dtype=np.float32)[:, None]
-    return places
+    x = np.asarray(flow[..., 0] * duration + np.arange(width), np.float32)
+    y = np.asarray(flow[..., 1] * duration + np.arange(height)[:, None], np.float32)
+    return x, y
 
 
-def _inside(places: Floats) -> NDArray[np.bool_]:
-    height, width = places.shape[:2]
-    x, y = places[..., 0], places[..., 1]
+def _inside(places: tuple[Floats, Floats]) -> NDArray[np.bool_]:
+    x, y = places
+    height, width = x.shape
     return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
 
 
-def _sampled(values: NDArray[Any], places: Floats) -> NDArray[Any]:
+def _sampled(values: NDArray[Any], places: tuple[Floats, Floats]) -> NDArray[Any]:
     """An array of pixels where the places are, its values interpolated linearly."""
     import cv2
 
-    return np.asarray(cv2.remap(values, places, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.remap(values, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _at_full_size(values: Floats, frame: Frame) -> Floats:
