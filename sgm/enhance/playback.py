@@ -27,7 +27,7 @@ def pingpong(chunks: Iterable[Frames], *, folder: Path | None = None, held_bytes
     as large as they are (1.8 MB for 1024x576), which is gone when the clip ends, however it does. By default the
     system's folder for temporary files. Raises OSError where they don't fit.
     """
-    with tempfile.SpooledTemporaryFile(held_bytes, dir=folder) as kept:
+    with tempfile.SpooledTemporaryFile(held_bytes, dir=None if folder is None else str(folder)) as kept:
         shape, count = (0, 0, 0), 0
         for chunk in chunks:
             for frame in chunk:

@@ -112,4 +112,4 @@ def _triples(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame, Frame]]:
 
 
 def _unit(frame: Frame) -> NDArray[np.float32]:
-    return frame / np.float32(255)
+    return np.asarray(frame / 255, np.float32)

@@ -146,7 +146,7 @@ def test_something_that_passes_before_a_background_is_sharp_and_leaves_no_ghost(
 
 
 @pytest.mark.parametrize("brighter", [1.0, 1.8, 0.4])
-@pytest.mark.parametrize("dx", [0.0, 9.0, 40.0])
+@pytest.mark.parametrize("dx", [0.0, 9.0, 30.0])
 def test_pans_and_flashes_are_no_cuts(dx, brighter):
     first, second = view(photograph(), 100, 100), view(photograph(), 100 + dx, 100)
     second = np.clip(second * brighter, 0, 255).astype(np.uint8)
@@ -158,6 +158,14 @@ def test_across_a_cut_the_nearest_frame_stays(before, after):
     clip = np.stack([view(photograph(before), 40, 40), view(photograph(after), 60, 60)])
     assert Motion.between(*clip).is_cut
     np.testing.assert_array_equal(play(clip, 6, 24), clip[[0, 0, 0, 1, 1, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("plain", [0, 255])
+def test_out_of_black_or_white_a_clip_fades(plain):
+    scene = view(photograph(), 100, 100)
+    clip = np.stack([np.full_like(scene, plain), scene])
+    means = play(clip, 6, 24)[:5].mean(axis=(1, 2, 3))
+    assert (np.diff(np.abs(means - plain)) > 5).all()
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5, 7])
@@ -179,11 +187,11 @@ def test_what_stays_still_beside_what_moves_keeps_its_bytes():
 
 @pytest.mark.parametrize(("height", "width"), [(17, 13), (1, 1), (2, 400), (400, 2), (9, 64), (33, 31)])
 def test_any_size(height, width):
-    ramp = np.mgrid[:height, : width + 2][1].astype(np.uint8)[..., None].repeat(3, axis=2)
+    ramp = (np.mgrid[:height, : width + 2][1] // 2).astype(np.uint8)[..., None].repeat(3, axis=2)
     clip = np.stack([ramp[:, :-2], ramp[:, 2:]])
     played = play(clip, 1, 2)
     assert played.shape == (4, height, width, 3)
-    assert np.abs(played[1].astype(int) - (clip[0].astype(int) + 1)).max() <= 1 + (width > 256)
+    assert np.abs(played[1].astype(int) - clip[0]).max() <= 2
 
 
 def test_a_loop_goes_on_from_the_last_frame_to_the_first():
@@ -229,14 +237,14 @@ def test_memory_does_not_grow_with_the_clip():
         "import resource, numpy as np\n"
         "from sgm.enhance.interpolation import interpolate\n"
         "def peak(n):\n"
-        "    chunks = (np.full((1, 576, 1024, 3), k % 2, np.uint8) for k in range(n))\n"
+        "    chunks = (np.full((1, 288, 512, 3), k % 2, np.uint8) for k in range(n))\n"
         "    assert sum(len(made) for made in interpolate(chunks, 10, 11, n)) == n * 11 // 10\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
-        "print(peak(10), peak(20))"
+        "print(peak(10), peak(40))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     short, long = map(int, done.stdout.split())
-    assert long - short < 10 * 576 * 1024 * 3
+    assert long - short < 15 * 288 * 512 * 3
 
 
 def test_opencv_keeps_its_threads():
