@@ -109,10 +109,13 @@ class Take:
 
     def frames(self) -> Iterator[Pixels]:
         """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes again."""
-        for chunk in self.shot.finisher.finish(self._decoded(), self.stages):
-            with self.stages.measure("watermarking"):
-                marked = embed_watermark(chunk)
-            yield marked
+        finisher, progress = self.shot.finisher, self.pipeline.generator.progress
+        with progress.stage("finishing", finisher.frames_shape[0], unit="frame") as advance:
+            for chunk in finisher.finish(self._decoded(), self.stages):
+                with self.stages.measure("watermarking"):
+                    marked = embed_watermark(chunk)
+                advance(len(chunk))
+                yield marked
 
     def _decoded(self) -> Iterator[Pixels]:
         image, settings = image_to_tensor(self.shot.picture), self.shot.settings
