@@ -39,7 +39,7 @@ def test_every_cell_runs_and_shows_what_the_text_says(tmp_path: Path) -> None:
     photo, shape, frames, parameters = done.stdout.splitlines()
     assert photo == "PngImageFile (576, 384)"
     assert shape == "tuple (14, 192, 320, 3)"
-    assert frames == f"Image ({5 * 160}, 96)"
+    assert frames == f"Image ({5 * 320}, 192)"
     assert parameters == "dict "
     assert (tmp_path / "outputs" / "example.mp4").stat().st_size > 0
 
