@@ -12,7 +12,7 @@ import subprocess
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -21,14 +21,17 @@ from sgm.errors import UserError
 from sgm.inputs.colours import to_rgb_or_rgba
 from sgm.inputs.find import VIDEO_SUFFIXES
 from sgm.inputs.tiff import is_deep_tiff, read_deep_tiff
+from sgm.storage.files import open_regular
 
 if TYPE_CHECKING:
     import torch
 
 # Pillow knows many more formats, some of which start other programs; a file's content decides, not its suffix.
-FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 KNOWN_FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # ISO/IEC 23008-12
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf"}  # ISO/IEC 23008-12
+MAX_BRANDS = 64
 
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
@@ -61,7 +64,9 @@ def read_image(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: give the path of an image") from error
     except Exception as error:  # a damaged file makes decoders raise nearly anything
-        reason = "no known image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = getattr(error, "strerror", None) or error  # an OSError's words, without its number and the path again
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "no known image format"
         raise UserError(f"{path} can't be read as an image ({reason}): give a complete {KNOWN_FORMATS} file") from error
     if min(image.size) < MIN_SIDE:
         raise UserError(
@@ -87,26 +92,41 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _decoded(path: Path) -> Image.Image:
     """The picture of a file, upright, in the file's own colours."""
+    with open_regular(path) as file:
+        brands = _brands_of(file)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _first_frame(path)
-    with path.open("rb") as file:
-        start = file.read(12)
-    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
-        import pillow_heif  # only for such files
-
-        pillow_heif.register_heif_opener()
-        formats: tuple[str, ...] = ("HEIF",)
-    elif is_deep_tiff(path):
+    if is_deep_tiff(path):
         return upright(read_deep_tiff(path, MAX_PIXELS))
-    else:
-        formats = FILE_FORMATS
-    with Image.open(path, formats=formats) as image:
+    with _opened(path, brands) as image:
         if math.prod(image.size) > MAX_PIXELS:
             raise Image.DecompressionBombError
         if image.format in ("JPEG", "MPO"):
             _check_scans(path, math.prod(image.size))
         image.load()
         return upright(image)
+
+
+def _brands_of(file: BinaryIO) -> set[bytes]:
+    """The major and the compatible brands of an ISO base media file (ISO/IEC 14496-12), none of another file."""
+    head = file.read(16 + 4 * MAX_BRANDS)
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[at : at + 4] for at in (8, *range(16, end, 4))}  # a version number stands between them
+
+
+def _opened(path: Path, brands: set[bytes]) -> Image.Image:
+    """The file as Pillow opens it, not decoded yet. By itself Pillow goes by the major brand alone."""
+    if brands & AVIF_BRANDS:
+        from PIL.AvifImagePlugin import AvifImageFile
+
+        return AvifImageFile(path)
+    if brands & HEIF_BRANDS:
+        from pillow_heif import HeifImageFile  # only for such files
+
+        return HeifImageFile(path)
+    return Image.open(path, formats=FILE_FORMATS)
 
 
 def _check_scans(path: Path, pixels: int) -> None:
@@ -133,8 +153,6 @@ def _first_frame(path: Path) -> Image.Image:
     """
     from imageio_ffmpeg import get_ffmpeg_exe
 
-    if not path.is_file():
-        raise FileNotFoundError
     full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
     only_the_file = ["-protocol_whitelist", "file", "-format_whitelist", "mov,matroska,avi"]  # no lists of other files
     command = [get_ffmpeg_exe(), "-v", "error", *only_the_file, "-max_pixels", str(MAX_PIXELS), "-i", f"file:{path}"]

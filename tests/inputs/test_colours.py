@@ -265,6 +265,22 @@ def test_pictures_of_phones_and_browsers(tmp_path, suffix):
     assert np.abs(found - TRUTH).mean() < 8
 
 
+@pytest.mark.parametrize("major", [b"mif1", b"msf1", b"miaf"])
+@pytest.mark.parametrize("kind", ["avif", "heic"])
+def test_the_compatible_brands_tell_avif_from_heic(tmp_path, kind, major):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    file = tmp_path / f"a.{kind}"
+    Image.fromarray(TRUTH.astype(np.uint8)).save(file, format={"heic": "HEIF"}.get(kind), quality=95)
+    content = bytearray(file.read_bytes())
+    assert content[8:12] == kind.encode()
+    assert kind.encode() in content[16 : content[3]], "the compatible brands"
+    content[8:12] = major
+    file.write_bytes(content)
+    assert np.abs(np.asarray(read_image(file), int) - TRUTH).mean() < 8
+
+
 def test_the_first_frame_of_a_video(tmp_path):
     frames = np.stack([np.full((64, 64, 3), level, np.uint8) for level in (200, 100, 20)])
     imageio.v3.imwrite(tmp_path / "a.mp4", frames, plugin="FFMPEG", fps=5)
