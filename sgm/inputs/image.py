@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
-import subprocess
 import warnings
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,6 +19,7 @@ from sgm.errors import UserError
 from sgm.inputs.colours import to_rgb_or_rgba
 from sgm.inputs.find import VIDEO_SUFFIXES
 from sgm.inputs.tiff import is_deep_tiff, read_deep_tiff
+from sgm.inputs.video import first_frame
 from sgm.storage.files import open_regular
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
 START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # ITU-T T.81, table B.1
 JPEG_MARKER = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd8\xff]")  # those with a length
-SECONDS_FOR_A_FRAME = 60.0
 MIN_SIDE = 16  # anything smaller is a dot, a line or a tracking pixel, not a picture
 MAX_ASPECT = 8  # long side to short side: a model that saw 16:9 makes nothing of a ribbon
 MAX_OUTPUT_SIDE = 4096
@@ -95,7 +93,7 @@ def _decoded(path: Path) -> Image.Image:
     with open_regular(path) as file:
         brands = _brands_of(file)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _first_frame(path)
+        return first_frame(path, MAX_PIXELS)
     if is_deep_tiff(path):
         return upright(read_deep_tiff(path, MAX_PIXELS))
     with _opened(path, brands) as image:
@@ -144,27 +142,6 @@ def _check_scans(path: Path, pixels: int) -> None:
                 raise ValueError(f"it has more than {most} scans, which would take minutes: save it anew")
             length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
             position = marker.end() + max(length, 2)
-
-
-def _first_frame(path: Path) -> Image.Image:
-    """A video's first frame, turned as the camera notes.
-
-    FFmpeg by itself: imageio's plugin for it leaves pipes open where a file is no video.
-    """
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
-    only_the_file = ["-protocol_whitelist", "file", "-format_whitelist", "mov,matroska,avi"]  # no lists of other files
-    command = [get_ffmpeg_exe(), "-v", "error", *only_the_file, "-max_pixels", str(MAX_PIXELS), "-i", f"file:{path}"]
-    command += ["-frames:v", "1", "-vf", full_colour]
-    command += ["-f", "image2pipe", "-c:v", "png", "pipe:1"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_FOR_A_FRAME)
-    if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(said[-1] if said else "it has no picture")
-    with Image.open(BytesIO(done.stdout), formats=["PNG"]) as frame:
-        frame.load()
-        return frame
 
 
 def over_white(image: Image.Image) -> Image.Image:
