@@ -10,12 +10,13 @@ import mmap
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from sgm.errors import UserError
+from sgm.inputs.coded_colours import HEAD_BYTES, coded_profile
 from sgm.inputs.colours import to_rgb_or_rgba
 from sgm.inputs.find import VIDEO_SUFFIXES
 from sgm.inputs.tiff import is_deep_tiff, read_deep_tiff
@@ -30,7 +31,6 @@ FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 KNOWN_FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf"}  # ISO/IEC 23008-12
-MAX_BRANDS = 64
 
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
@@ -91,23 +91,24 @@ def upright(image: Image.Image) -> Image.Image:
 def _decoded(path: Path) -> Image.Image:
     """The picture of a file, upright, in the file's own colours."""
     with open_regular(path) as file:
-        brands = _brands_of(file)
+        head = file.read(HEAD_BYTES)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return first_frame(path, MAX_PIXELS)
     if is_deep_tiff(path):
         return upright(read_deep_tiff(path, MAX_PIXELS))
-    with _opened(path, brands) as image:
+    with _opened(path, _brands(head)) as image:
         if math.prod(image.size) > MAX_PIXELS:
             raise Image.DecompressionBombError
         if image.format in ("JPEG", "MPO"):
             _check_scans(path, math.prod(image.size))
         image.load()
+        if profile := coded_profile(image, head):
+            image.info["icc_profile"] = profile
         return upright(image)
 
 
-def _brands_of(file: BinaryIO) -> set[bytes]:
+def _brands(head: bytes) -> set[bytes]:
     """The major and the compatible brands of an ISO base media file (ISO/IEC 14496-12), none of another file."""
-    head = file.read(16 + 4 * MAX_BRANDS)
     if head[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(head[:4], "big"), len(head))

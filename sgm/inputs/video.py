@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from sgm.inputs.coded_colours import HEAD_BYTES, coded_profile
+
 SECONDS_FOR_A_FRAME = 60.0
 MATRIX = re.compile(r" s:(\d+)x(\d+) .*?color_space:(\w+)", re.DOTALL)  # as the filter `showinfo` says it
 
@@ -29,6 +31,9 @@ def first_frame(path: Path, max_pixels: int) -> Image.Image:
         raise ValueError(said[-1] if said else "it has no picture")
     with Image.open(BytesIO(done.stdout), formats=["PNG"]) as frame:
         frame.load()
+        frame.info.pop("gamma", None)  # FFmpeg's guess of video's curve, which screens show as sRGB's
+        if profile := coded_profile(frame, done.stdout[:HEAD_BYTES]):
+            frame.info["icc_profile"] = profile
         return frame
 
 
