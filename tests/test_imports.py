@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "stages": set(),
     "storage": set(),
     "config": {"storage"},
-    "inputs": set(),
+    "inputs": {"storage"},
     "outputs": {"__init__", "stages", "storage"},
     "metrics": {"storage"},
     "parameters": {"__init__", "config", "inputs", "outputs", "progress", "storage"},

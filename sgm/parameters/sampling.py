@@ -204,7 +204,8 @@ class SamplingParameters(FinishingParameters):
 
     def _orbit_of(self, num_frames: int) -> Orbit:
         orbit = make_orbit(num_frames, self.elevations_deg, self.azimuths_deg)
-        stands_still = len({azimuth % 360 for azimuth in orbit.azimuths_deg}) == len({*orbit.elevations_deg}) == 1
+        directions = {round(azimuth % 360, 6) % 360 for azimuth in orbit.azimuths_deg}  # 360.1 % 360 is not quite 0.1
+        stands_still = len(directions) == len({*orbit.elevations_deg}) == 1
         if self.azimuths_deg is not None and num_frames > 1 and stands_still:
             raise UserError(
                 f"azimuths_deg {list(self.azimuths_deg)} leaves the camera where it is: give angles that differ, such"

@@ -193,6 +193,14 @@ def test_more_angles_than_frames_are_refused_where_angles_count():
     assert make_request({"version": "svd", "num_frames": 2, "elevations_deg": [1, 2, 3]}).settings.num_frames == 2
 
 
+@pytest.mark.parametrize("azimuths", [90, [360], [0, 720], [0.1, 360.1], [-1e-9, 0]])
+def test_an_orbit_that_stands_still_is_refused(azimuths):
+    with pytest.raises(UserError, match="leaves the camera where it is: give angles that differ"):
+        make_request({"version": "sv3d_p", "azimuths_deg": azimuths})
+    swinging = make_request({"version": "sv3d_p", "azimuths_deg": azimuths, "elevations_deg": [0, 20]}).settings.orbit
+    assert len({*swinging.elevations_deg}) > 1
+
+
 @pytest.mark.parametrize("given", [{}, {"azimuths_deg": [30, 200, 10], "elevations_deg": [5, -5]}, {"preset": "fast"}])
 def test_recorded_settings_resolve_to_themselves(given):
     for version in RELEASES:
