@@ -124,6 +124,7 @@ COMMAND = Command[EvaluationRequest](
     kinds=(EvaluationRequest,),
     leading=("version",),
     example="--num_objects 128",
+    more_help=lambda: "python -m sgm.evaluation interpolation --help: measures --out_fps on videos.",
 )
 
 
