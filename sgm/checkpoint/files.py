@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..parameters.sampling import SamplingSettings
 from ..storage.files import file_sha256
+from .interpolators import InterpolatorWeights
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
 # The parts of diffusers' folder, and how the names of the files with their weights begin.
@@ -27,11 +29,24 @@ MAX_INDEX_BYTES = 10 * 2**20  # of an index of shards; those of models with 20 t
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that were found: a file, or diffusers' folder; with the repository and commit that they came from."""
+    """Weights that were found: a file, or diffusers' folder; with the repository and commit that they came from.
+
+    interpolator: the weights that make frames between others, where these are asked for.
+    """
 
     path: Path
     repository: str | None = None
     revision: str | None = None
+    interpolator: InterpolatorWeights | None = None
+
+    def used_for(self, settings: SamplingSettings) -> Checkpoint:
+        """The part of it that a clip of these settings is made with."""
+        return self if settings.finishing.needs_weights else replace(self, interpolator=None)
+
+    def absolute(self) -> Checkpoint:
+        """The same by paths that hold in any folder."""
+        interpolator = self.interpolator and InterpolatorWeights(self.interpolator.path.absolute())
+        return replace(self, path=self.path.absolute(), interpolator=interpolator)
 
     def describe(self) -> dict[str, Any]:
         """For a clip's record: path and SHA-256, of a folder that of each file read; and where it came from."""
@@ -42,6 +57,8 @@ class Checkpoint:
         described = {"path": str(self.path.absolute()), "sha256": hashes}
         if self.repository is not None:
             described |= {"repository": self.repository, "revision": self.revision}
+        if self.interpolator is not None:
+            described |= {"interpolator": self.interpolator.describe()}
         return described
 
 

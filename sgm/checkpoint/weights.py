@@ -51,8 +51,7 @@ def reporting_bad_files(path: Path) -> Iterator[None]:
     except (SafetensorError, pickle.UnpicklingError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{path} is not a readable checkpoint ({printable(reason)}); fetch the file again, or give another with"
-            " --checkpoint"
+            f"{path} is not a readable checkpoint ({printable(reason)}); fetch the file again, or give another"
         ) from error
 
 

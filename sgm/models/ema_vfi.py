@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .empty import without_numbers
 from .layers import Conv3x3
 from .pair_encoder import PairEncoder, PairFeatures, halving
 
@@ -45,6 +46,7 @@ class EMAVFI(nn.Module):
 
     def __init__(self, config: EMAVFIConfig):
         super().__init__()
+        self.config = config
         channels, depths = config.channels, config.depths
         self.feature_bone = PairEncoder(channels, depths)
         heads = ((channels * 2**4, 6), (channels * 2**3, 17))  # coarse, then fine
@@ -91,6 +93,13 @@ class EMAVFI(nn.Module):
             features.append(torch.cat([warp(of_frame, to_frame) for of_frame, to_frame in to_each], dim=1))
         known = torch.cat([pair.first, pair.second, *warped, mask, flow], dim=1)
         return 2 * self.unet(known.to(features[0].dtype), features).float() - 1
+
+
+def empty_ema_vfi(config: EMAVFIConfig) -> EMAVFI:
+    """The network on the meta device, for evaluation: names, shapes and types without numbers."""
+    with without_numbers():
+        network = EMAVFI(config)
+    return network.requires_grad_(False).eval()
 
 
 def _at_time(features: PairFeatures, level: int, time: float) -> Tensor:

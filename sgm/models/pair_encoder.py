@@ -140,7 +140,8 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens n h w c -> the same, and the motion n h w c'."""
-        grid = WindowGrid(*tokens.shape[1:3], self.shift)
+        _, height, width, _ = tokens.shape
+        grid = WindowGrid(height, width, self.shift)
         places = coordinates(tokens)
         own = self.norm1(grid.cut(tokens))
         other = torch.cat(own.chunk(2)[::-1])
@@ -198,7 +199,7 @@ class WindowGrid:
     def _apart(self, edges: list[tuple[int, int]], like: Tensor) -> Tensor:
         """Scores between tokens of different ones of nine regions, which two edges on each axis divide."""
         rows, columns = (
-            sum((torch.arange(whole, device=like.device) >= edge).int() for edge in both)
+            torch.bucketize(torch.arange(whole, device=like.device), torch.tensor(both, device=like.device), right=True)
             for whole, both in zip(self.padded, edges, strict=True)
         )
         regions = self._windows((3 * rows[:, None] + columns)[None, :, :, None])[..., 0]

@@ -1,15 +1,13 @@
 """The whole model of a version: conditioner, UNet and first stage, and where a checkpoint keeps each."""
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ..config import ModelConfig
 from .conditioner import Conditioner
+from .empty import without_numbers
 from .unet import VideoUNet
 from .vae import Autoencoder
 
@@ -53,25 +51,9 @@ class VideoModel(nn.Module):
 
 def empty_model(config: ModelConfig) -> VideoModel:
     """The version's model on the meta device, for evaluation: names, shapes and types without numbers."""
-    with torch.device("meta"), _NoInitialization():
+    with without_numbers():
         model = VideoModel(config)
     return model.requires_grad_(False).eval()
-
-
-class _NoInitialization(TorchFunctionMode):
-    """Within it `torch.nn.init` does nothing.
-
-    Drawing numbers that don't exist costs most of what building a model costs, and its first use on the meta device
-    imports torch's compiler, more than a second.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 def is_used_when_sampling(name: str) -> bool:
