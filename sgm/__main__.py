@@ -10,7 +10,7 @@ from .batch.ray_cluster import prepared_for_ray
 from .batch.ray_engine import make_on_ray
 from .batch.resume import check_unchanged
 from .batch.run import make_here, run_batch
-from .checkpoint.finding import find_checkpoint
+from .batch.weights import find_weights
 from .parameters.request import Request
 from .parameters.sample_command import run
 from .progress import Progress
@@ -21,16 +21,15 @@ def sample(request: Request) -> int:
     progress = Progress()
     if request.engine == "ray":
         request = prepared_for_ray(request)
-    find_weights = partial(find_checkpoint, request.version, request.checkpoint, download=request.download)
 
     # 1. What is to be made, so that a mistake costs no download.
     if request.from_record is not None:
-        image_path, checkpoint = request.input_path, find_weights()
+        image_path, checkpoint = request.input_path, find_weights(request, [request.settings])
         check_unchanged(request.from_record, image_path=image_path, checkpoint=checkpoint, model=request.model)
     items = plan_items(request, warn=progress.say)
 
     # 2. With which weights.
-    checkpoint = find_weights()
+    checkpoint = find_weights(request, [item.settings for item in items])
 
     # 3. Make it, here or on a cluster.
     engine = make_on_ray if request.engine == "ray" else make_here

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "data": {"config", "inputs"},
     "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
     "runtime": {"config", "models"},
-    "enhance": set(),
+    "enhance": {"models", "runtime"},
     "watermark": {"outputs", "parameters", "progress"},
     "generation": CLIP | {"checkpoint", "diffusion", "enhance", "models", "runtime", "watermark"},
     "batch": CLIP | {"checkpoint", "generation", "runtime"},

@@ -41,7 +41,7 @@ def make_on_ray(
     model is left out; where none is left, what it said is raised, and UserError where the cluster can't be joined or
     has no room for a worker.
     """
-    checkpoint = replace(checkpoint, path=checkpoint.path.absolute())
+    checkpoint = checkpoint.absolute()
     try:
         with cluster(request):
             left, left_out = items, dict[str, Exception]()

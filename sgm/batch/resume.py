@@ -64,7 +64,7 @@ def claim_key(item: Item, request: Request, checkpoint: Checkpoint) -> str:
     wanted = {
         "item": {**asdict(item), "line": None, "image_path": _content(item.image_path)},
         "model": asdict(request.model),
-        "checkpoint": identity(checkpoint.describe()),
+        "checkpoint": identity(checkpoint.used_for(item.settings).describe()),
         **{name: getattr(request, name) for name in ("fp8", "formats", "quality")},
     }
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
@@ -103,7 +103,7 @@ def _tells_of(record: Mapping[str, Any], item: Item, request: Request, checkpoin
     if _recorded_settings(record, request.model) != _with_size(item.settings, request.model, image):
         return False
     return image["sha256"] == _content(item.image_path) and identity(record["checkpoint"]) == identity(
-        checkpoint.describe()
+        checkpoint.used_for(item.settings).describe()
     )
 
 
@@ -163,7 +163,11 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoi
         ) from error
     if record["input"]["sha256"] not in (None, image_sha256):  # none is recorded of an image from memory
         raise _not_the_same(image_path, record_path, "--input_path")
-    if identity(checkpoint.describe()) != identity(record["checkpoint"]):
+    now, then = checkpoint.describe(), record["checkpoint"]
+    interpolator = checkpoint.interpolator
+    if interpolator is not None and identity(now.pop("interpolator")) != identity(then.pop("interpolator", None)):
+        raise _not_the_same(interpolator.path, record_path, "--interpolator_weights")
+    if identity(now) != identity(then):
         raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
 
 

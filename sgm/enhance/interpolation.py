@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .flow import Motion
+from .flow import Frame, Motion
 
 Frames = NDArray[np.uint8]  # (n, H, W, 3), RGB
 
 NEAREST = Fraction(1, 1000)  # of the time from frame to frame: what is as near as that to a frame is the frame
+
+
+class InBetween(Protocol):
+    """What is between two frames."""
+
+    def frame_at(self, time: float) -> Frame:
+        """The frame at a time in (0, 1), uint8 (H, W, 3) RGB."""
+
+
+Between = Callable[[Frame, Frame], InBetween]
 
 
 def num_interpolated(num_frames: int, fps_in: float, fps_out: float) -> int:
@@ -22,7 +33,13 @@ def num_interpolated(num_frames: int, fps_in: float, fps_out: float) -> int:
 
 
 def interpolate(
-    chunks: Iterable[Frames], fps_in: float, fps_out: float, num_frames: int, *, loop: bool = False
+    chunks: Iterable[Frames],
+    fps_in: float,
+    fps_out: float,
+    num_frames: int,
+    *,
+    loop: bool = False,
+    between: Between = Motion.between,
 ) -> Iterator[Frames]:
     """A clip of `num_frames` at another rate, any above 0: `num_interpolated` frames, one by one, (1, H, W, 3).
 
@@ -30,6 +47,7 @@ def interpolate(
     what is made of them are held at a time, however long the clip is.
     loop: whether the clip ends where it began, as an orbit does. Then the first frame follows the last one; otherwise
     the last one stays until the clip ends.
+    between: what finds the frames between two.
 
     Frame k shows the time k / fps_out. A time that has a frame gets that frame, unchanged; another one gets a frame
     made by following the motion, or, across a cut, the nearest frame.
@@ -39,7 +57,7 @@ def interpolate(
     positions = (k * step for k in range(num_interpolated(num_frames, fps_in, fps_out)))
     position = next(positions, None)
     for number, (frame, following) in enumerate(pairwise(_with_end(chunks, num_frames, loop))):
-        motion = None
+        found = None
         while position is not None and position < number + 1:
             time = position - number
             if time <= NEAREST or following is frame:
@@ -47,9 +65,10 @@ def interpolate(
             elif time >= 1 - NEAREST:
                 yield following[None]
             else:
-                motion = motion or Motion.between(frame, following)
-                yield motion.frame_at(float(time))[None]
+                found = found or between(frame, following)
+                yield found.frame_at(float(time))[None]
             position = next(positions, None)
+        del found  # before the next frame is decoded, which needs the memory
 
 
 def _with_end(chunks: Iterable[Frames], num_frames: int, loop: bool) -> Iterator[NDArray[np.uint8]]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..enhance.details import carry_details, enlarged_size
-from ..enhance.interpolation import interpolate, num_interpolated
+from ..enhance.flow import Motion
+from ..enhance.interpolation import Between, interpolate, num_interpolated
 from ..enhance.playback import num_pingpong, pingpong
 from ..inputs.image import fit_image, over_white
 from ..parameters.sampling import SamplingSettings
@@ -58,15 +59,20 @@ class Finisher:
         width, height = self.detailed.size if self.detailed else self.size
         return num_frames, height, width, 3
 
-    def finish(self, chunks: Iterator[Pixels], stages: Stages) -> Iterator[Pixels]:
+    def finish(self, chunks: Iterator[Pixels], stages: Stages, by_network: Between | None = None) -> Iterator[Pixels]:
         """The finished frames of a clip, uint8 (n, H, W, 3) RGB, as they come; `stages` hears what each step takes.
 
-        Details come first, since what is made between frames is then as sharp as they are.
+        Details come first, since what is made between frames is then as sharp as they are. by_network: what finds the
+        frames between two where the settings ask for that.
         """
         settings = self.settings
         if self.detailed is not None:
             chunks = stages.measure_each("enhancing", carry_details(chunks, np.asarray(self.detailed)))
         if self.fps != settings.fps:
-            smooth = interpolate(chunks, settings.fps, self.fps, settings.num_frames, loop=self.repeats)
+            between = by_network if settings.finishing.needs_weights else Motion.between
+            assert between is not None, "the network is loaded"
+            smooth = interpolate(
+                chunks, settings.fps, self.fps, settings.num_frames, loop=self.repeats, between=between
+            )
             chunks = stages.measure_each("interpolating", smooth)
         return pingpong(chunks) if settings.finishing.pingpong else chunks

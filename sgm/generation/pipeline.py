@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from PIL import Image
 
 from ..checkpoint.files import Checkpoint
 from ..checkpoint.finding import find_checkpoint
+from ..checkpoint.interpolators import find_interpolator
 from ..checkpoint.loading import load_model
+from ..checkpoint.loading_interpolator import config_of
 from ..config import ModelConfig, load_config
+from ..enhance.ema_vfi import NetworkInterpolator
 from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
 from ..outputs.clip_files import DEFAULT_QUALITY, clip_writer, format_of
@@ -45,6 +48,7 @@ from .denoiser import Watch
 from .finishing import Finisher
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
+from .interpolator import place_interpolator
 
 Pixels = NDArray[np.uint8]
 
@@ -110,8 +114,10 @@ class Take:
     def frames(self) -> Iterator[Pixels]:
         """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes again."""
         finisher, progress = self.shot.finisher, self.pipeline.generator.progress
+        interpolator = self.pipeline.interpolator
+        between = None if interpolator is None else interpolator.between
         with progress.stage("finishing", finisher.frames_shape[0], unit="frame") as advance:
-            for chunk in finisher.finish(self._decoded(), self.stages):
+            for chunk in finisher.finish(self._decoded(), self.stages, between):
                 with self.stages.measure("watermarking"):
                     marked = embed_watermark(chunk)
                 advance(len(chunk))
@@ -143,6 +149,7 @@ def load(
     fp8: str = "off",
     memory: str = "auto",
     compile: bool = False,  # noqa: A002  # as on the command line
+    interpolator: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Pipeline:
     """A version of the model with its weights, ready to be called on images.
@@ -158,6 +165,7 @@ def load(
         fp8: "off", "weights" (the UNet's in 8 bits), or "linears" (most of its matrix products in 8 bits as well).
         memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that fits.
         compile: whether the UNet's blocks are compiled, at the first call for each size.
+        interpolator: the file with the weights of interpolator ema_vfi, under the name that it was released by.
         progress: shows how far the work is; by default on stderr.
 
     Raises:
@@ -168,24 +176,25 @@ def load(
     config_path = Path(config).expanduser().resolve() if config else None
     model_config = load_config(version, config_path)
     found = find_checkpoint(version, checkpoint, download=download)
+    if interpolator is not None:
+        found = replace(found, interpolator=find_interpolator(interpolator))
     torch_device = choose_device(device)
     precision = choose_precision(precision, torch_device)
     check_fp8(fp8, torch_device)
-    memory = choose_memory(memory, model_config, torch_device, PRECISIONS[precision], fp8=fp8 != "off")
+    dtype, weights = PRECISIONS[precision], found.interpolator
+    network = None if weights is None else config_of(weights)
+    memory = choose_memory(memory, model_config, torch_device, dtype, fp8=fp8 != "off", interpolator=network)
     stages = Stages(str(torch_device))
     with stages.measure("loading"):
         with progress.stage("hashing", total=1, unit="file"):
             checkpoint_files = found.describe()
-        model = load_model(
-            model_config,
-            found.path,
-            device=weights_device(MEMORY_MODES[memory], torch_device),
-            dtype=PRECISIONS[precision],
-            track=partial(progress.track, "loading", unit="tensor"),
-        )
+        home = weights_device(MEMORY_MODES[memory], torch_device)
+        track = partial(progress.track, "loading", unit="tensor")
+        model = load_model(model_config, found.path, device=home, dtype=dtype, track=track)
         if fp8 != "off":
             use_fp8(model.unet, linears=fp8 == "linears")
         placement = Placement(model, torch_device, memory)
+        by_network = None if weights is None else place_interpolator(weights, placement, dtype, progress)
         if compile:
             compile_blocks(model.unet)
     return Pipeline(
@@ -195,6 +204,7 @@ def load(
         fp8=fp8,
         config_path=config_path,
         loading=stages.measured,
+        interpolator=by_network,
     )
 
 
@@ -203,7 +213,7 @@ class Pipeline:
     """A loaded model that makes clips, from any image to watermarked frames with their record.
 
     The files (see `Checkpoint.describe`), and what loading took (see `Stages`), are for the clips' records; without a
-    config_path the configuration is the version's own.
+    config_path the configuration is the version's own, and without an interpolator frames are made by flow alone.
     """
 
     generator: FrameGenerator = field(kw_only=False)
@@ -212,6 +222,7 @@ class Pipeline:
     fp8: str = "off"
     config_path: Path | None = None
     loading: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    interpolator: NetworkInterpolator | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -226,7 +237,9 @@ class Pipeline:
     def clips_with_room(self) -> int:
         """About how many clips of the version's own size the device has room to make together."""
         dtype, fp8 = PRECISIONS[self.precision], self.fp8 != "off"
-        return clips_with_room(self.generator.placement.mode, self.config, self.device, dtype, fp8=fp8)
+        mode = self.generator.placement.mode
+        network = None if self.interpolator is None else self.interpolator.network.config
+        return clips_with_room(mode, self.config, self.device, dtype, fp8=fp8, interpolator=network)
 
     def give_back_memory(self) -> None:
         """Release the memory that a failed attempt has left behind."""
@@ -270,8 +283,10 @@ class Pipeline:
             input_path: the file that the image was read from, for the record.
 
         Raises:
-            UserError: an image without an object to circle around.
+            UserError: an image without an object to circle around, or an interpolator that was not loaded.
         """
+        if settings.finishing.needs_weights and self.interpolator is None:
+            raise UserError("interpolator ema_vfi needs its weights: load the version with interpolator=FILE")
         stages = Stages(str(self.device))
         with stages.measure("fitting"):
             image_file = describe_file(input_path)
@@ -298,11 +313,14 @@ class Pipeline:
         """The record of a shot's clip; `stages` as in `Stages.measured`."""
         settings = shot.settings
         parameters = settings.as_parameters(shot.picture.size)
+        used = {**self.checkpoint_files}
+        if not settings.finishing.needs_weights:
+            used.pop("interpolator", None)
         return build_record(
             parameters={"version": self.config.version, "config": self.config_path, **parameters},
             image_file=shot.image_file,
             image_size=shot.image_size,
-            checkpoint_files=self.checkpoint_files,
+            checkpoint_files=used,
             model=asdict(self.config),
             frames_shape=shot.finisher.frames_shape,
             fps=shot.finisher.fps,

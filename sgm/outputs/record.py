@@ -5,7 +5,8 @@ created     when, UTC, ISO 8601
 parameters  every parameter of the run, resolved: no defaults left to look up
 input       path, sha256 (both null if the image came from memory), width, height
 checkpoint  path, sha256 (for a folder, one for each file read), and for weights from a repository on huggingface.co
-            repository, revision (the commit)
+            repository, revision (the commit); of a network that made frames between others, interpolator: release,
+            path, sha256
 model       the model's complete configuration
 device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a CPU), and
             device_name (the graphics card's)
@@ -25,6 +26,7 @@ it unreadable, since what it stands for could be neither compared nor made again
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
@@ -41,7 +43,7 @@ from sgm.storage.files import read_json
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "rembg", "imageio-ffmpeg")
 PLACES = ("path", "repository", "revision")  # where a file was found, which may change while its content doesn't
-PATHS = (("input", "path"), ("checkpoint", "path"), ("parameters", "config"))
+PATHS = (("input", "path"), ("checkpoint", "path"), ("checkpoint", "interpolator", "path"), ("parameters", "config"))
 
 MAX_BYTES = 4 * 2**20  # of a record; 1024 frames and their angles take 0.2 MiB
 MAX_TEXT = 1000
@@ -77,6 +79,17 @@ def _is_sha256(value: Any) -> bool:
 
 def _are_hashes(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_sha256, value.values()))
+
+
+def _is_interpolator(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"release", "path", "sha256"}
+        and None not in value.values()
+        and _is_text(value["release"])
+        and _is_path(value["path"])
+        and _is_sha256(value["sha256"])
+    )
 
 
 def _are_parameters(value: Any) -> bool:
@@ -116,7 +129,7 @@ REQUIRED: dict[str, dict[str, Check] | Check] = {
 }
 OPTIONAL: dict[str, dict[str, Check] | Check] = {
     "created": _is_text,
-    "checkpoint": {"repository": _is_text, "revision": _is_text},
+    "checkpoint": {"repository": _is_text, "revision": _is_text, "interpolator": _is_interpolator},
     "device": _is_text_or_none,
     "device_name": _is_text_or_none,
     "precision": _is_text_or_none,
@@ -186,10 +199,8 @@ def build_record(
 
 def write_record(path: Path, record: Mapping[str, Any], folder: Path) -> None:
     """Write a record as JSON, with its paths as seen from the folder that it will be in."""
-    written = dict(record)
-    for section, key in PATHS:
-        if value := written.get(section, {}).get(key):
-            written[section] = {**written[section], key: _portable(Path(value), folder.resolve())}
+    written = copy.deepcopy(dict(record))
+    _change_paths(written, lambda path: _portable(Path(path), folder.resolve()))
     path.write_text(_to_json(written) + "\n", encoding="utf-8")
 
 
@@ -209,10 +220,17 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the record of a clip: {complaint}; give the .json saved with a clip")
     assert isinstance(record, dict)
     folder = path.parent.resolve()
-    for section, key in PATHS:
-        if value := record[section].get(key):
-            record[section][key] = _absolute(value, folder)
+    _change_paths(record, lambda path: _absolute(path, folder))
     return record
+
+
+def _change_paths(record: dict[str, Any], change: Callable[[str], str]) -> None:
+    for *sections, key in PATHS:
+        holder = record
+        for section in sections:
+            holder = holder.get(section, {})
+        if holder.get(key):
+            holder[key] = change(holder[key])
 
 
 def identity(described: Any) -> Any:

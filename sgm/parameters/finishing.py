@@ -9,6 +9,7 @@ from ..errors import UserError
 from .parameter import NAME, NUMBER, TRUTH, parameter
 
 ENHANCEMENTS = ("none", "details")  # of `sgm.enhance`
+INTERPOLATORS = ("flow", "ema_vfi")  # of `sgm.enhance`
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class FinishingParameters:
         high=240,
         default_text="fps; no frames are added",
     )
+    interpolator: str = parameter(
+        "flow",
+        NAME,
+        "What makes the frames for out_fps: flow follows the motion and needs no weights; ema_vfi is a network, whose"
+        " weights you give (see interpolator_weights).",
+        choices=INTERPOLATORS,
+    )
     pingpong: bool = parameter(
         False, TRUTH, "Play the clip forwards and then backwards, so that it can be repeated.", default_text="no"
     )
@@ -47,6 +55,8 @@ class FinishingParameters:
     def finishing_for(self, config: ModelConfig) -> Finishing:
         """The settings for a version. Raises UserError for what it can't do."""
         enhance = self.enhance or config.enhance
+        if self.interpolator != "flow" and self.out_fps is None:
+            raise UserError(f"interpolator {self.interpolator} is for out_fps: add that, or omit interpolator")
         if enhance == "details" and config.input == "object":
             raise UserError(
                 f"{config.version} can't use enhance details, since an orbit shows what the image doesn't: omit it"
@@ -56,8 +66,8 @@ class FinishingParameters:
                 raise UserError(
                     f"enhance_size {self.enhance_size:g} is for enhance details: add that, or omit enhance_size"
                 )
-            return Finishing(enhance, 1.0, self.out_fps, self.pingpong)
-        return Finishing(enhance, self.enhance_size or 2.0, self.out_fps, self.pingpong)
+            return Finishing(enhance, 1.0, self.out_fps, self.interpolator, self.pingpong)
+        return Finishing(enhance, self.enhance_size or 2.0, self.out_fps, self.interpolator, self.pingpong)
 
 
 @dataclass(frozen=True)
@@ -67,4 +77,10 @@ class Finishing:
     enhance: str
     enhance_size: float
     out_fps: float | None
+    interpolator: str
     pingpong: bool
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether frames are made by a network with weights of its own."""
+        return self.interpolator == "ema_vfi"

@@ -27,6 +27,7 @@ MAY_DIFFER = (
     "verbose",
     "input_path",
     "checkpoint",
+    "interpolator_weights",
     "download",
     "config",
 )
@@ -51,6 +52,7 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
         **parameters,
         "input_path": record["input"]["path"],
         "checkpoint": _checkpoint_address(record_path, record["checkpoint"]),
+        "interpolator_weights": record["checkpoint"].get("interpolator", {}).get("path"),
         "device": record.get("device"),
         "precision": record.get("precision"),
         "fp8": record.get("fp8", "off"),

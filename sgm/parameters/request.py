@@ -176,6 +176,14 @@ class Request:
         " huggingface.co, which is read from the cache.",
         default_text="checkpoints/VERSION.safetensors, bundled or your own, else the version's own repository",
     )
+    interpolator_weights: Path | None = parameter(
+        None,
+        PATH,
+        "The weights of interpolator ema_vfi, under the name that they were released by: ours_t.pkl for any out_fps;"
+        " ours.pkl halves the time between frames, so it is exact for twice or four times as many. They are never"
+        " downloaded.",
+        default_text="the first of ours_t.pkl, ours.pkl, ours_small_t.pkl and ours_small.pkl in checkpoints/",
+    )
     download: bool = parameter(
         False,
         TRUTH,
@@ -193,7 +201,7 @@ class Request:
         PATH,
         "Make a clip again from the NAME.json saved with it. With this, only output_folder, verbose, memory, compile,"
         " download, device (another kind draws different noise, in the precision that suits it) and, if the files have"
-        " moved, input_path, checkpoint and config may be given.",
+        " moved, input_path, checkpoint, interpolator_weights and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(

@@ -18,14 +18,14 @@ GROUPS = {
     "What to make": ("input_path", "version", "output_folder", "seed", "num_frames", "width", "height", "recursive"),
     "Motion": ("motion_bucket_id", "fps_id", "fps", "cond_aug"),
     "Objects and cameras": ("elevations_deg", "azimuths_deg", "image_frame_ratio"),
-    "Sharper and smoother": ("enhance", "enhance_size", "out_fps", "pingpong"),
+    "Sharper and smoother": ("enhance", "enhance_size", "out_fps", "interpolator", "pingpong"),
     "Output": ("formats", "quality"),
     "Fidelity and speed": (
         *("preset", "num_steps", "schedule", "sampler", "guidance_interval", "cache_interval", "decode"),
         *("compile", "batch_size"),
     ),
     "Device and memory": ("device", "precision", "fp8", "memory", "decoding_t"),
-    "Weights": ("checkpoint", "download", "config"),
+    "Weights": ("checkpoint", "interpolator_weights", "download", "config"),
     "Ray clusters": ("engine", "ray_address", "gpus_per_worker", "cpus_per_worker"),
     "Reproducing and diagnosing": ("from_record", "verbose"),
 }

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..config import ModelConfig
 from ..errors import UserError
+from ..models.ema_vfi import EMAVFIConfig, empty_ema_vfi
 from ..models.unet import Stage
 from ..models.video_model import VideoModel, empty_model, is_used_when_sampling
 from .fp8 import use_fp8
@@ -88,6 +89,7 @@ TOKENS_AT_ONCE = 2**15  # a feed-forward layer of the released models then needs
 # of the UNet (frames, model_channels, h, w), and of the decoder (frames at once, base_channels, H, W).
 UNET_ACTIVATIONS, UNET_ACTIVATIONS_IN_PARTS = 31.0, 19.1
 DECODER_ACTIVATIONS, STREAMING_DECODER_ACTIVATIONS = 6.1, 7.1
+INTERPOLATOR_ACTIVATIONS = 19.5  # of EMA-VFI (channels, H, W), in 16 bits; in 32 a little less
 MAX_CLIPS_AT_ONCE = 4  # the most `auto` takes; beyond, full-size inputs of convolutions have over 2^31 elements
 # On top of tensors: the libraries' own memory and workspaces, and what the allocator loses to fragmentation.
 OVERHEAD_BYTES, OVERHEAD_SHARE = 500_000_000, 0.1
@@ -125,7 +127,13 @@ def next_lower(name: str) -> str | None:
 
 
 def choose_memory(
-    name: str, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+    name: str,
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    fp8: bool = False,
+    interpolator: EMAVFIConfig | None = None,
 ) -> str:
     """The named mode; for `auto`, the first that fits on the device with clips of the version's own size.
 
@@ -137,13 +145,19 @@ def choose_memory(
         return name
     free = free_bytes(device)
     for mode in MEMORY_MODES:
-        if needed_bytes(MEMORY_MODES[mode], config, device, dtype, fp8=fp8) <= free:
+        if needed_bytes(MEMORY_MODES[mode], config, device, dtype, fp8=fp8, interpolator=interpolator) <= free:
             return mode
     return mode
 
 
 def clips_with_room(
-    mode: MemoryMode, config: ModelConfig, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+    mode: MemoryMode,
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    fp8: bool = False,
+    interpolator: EMAVFIConfig | None = None,
 ) -> int:
     """How many clips of the version's own size fit through the UNet at once, with its weights already on the device.
 
@@ -153,7 +167,10 @@ def clips_with_room(
         return 1
     free = free_bytes(device) + torch.cuda.memory_reserved(device)
     counts = range(MAX_CLIPS_AT_ONCE, 1, -1)
-    needed = (needed_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=count) for count in counts)
+    needed = (
+        needed_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=count, interpolator=interpolator)
+        for count in counts
+    )
     return next((count for count, size in zip(counts, needed, strict=True) if size <= free), 1)
 
 
@@ -181,9 +198,10 @@ def needed_bytes(
     *,
     fp8: bool = False,
     clips_at_once: int = 1,
+    interpolator: EMAVFIConfig | None = None,
 ) -> int:
     """Roughly how much device memory clips of the version's own size need in all."""
-    held = tensor_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=clips_at_once)
+    held = tensor_bytes(mode, config, device, dtype, fp8=fp8, clips_at_once=clips_at_once, interpolator=interpolator)
     return int(held * (1 + OVERHEAD_SHARE)) + OVERHEAD_BYTES
 
 
@@ -196,10 +214,12 @@ def tensor_bytes(
     *,
     fp8: bool = False,
     clips_at_once: int = 1,
+    interpolator: EMAVFIConfig | None = None,
 ) -> int:
     """Roughly the peak size of weights and activations on the device, for clips of the version's own size.
 
-    fp8: whether the UNet's weights are kept in it (see `use_fp8`).
+    fp8: whether the UNet's weights are kept in it (see `use_fp8`). interpolator: of the network that makes frames
+    between others, where there is one.
     """
     model = _without_numbers(config, dtype, fp8)
     unet_weights = _weights(model, ["unet."])
@@ -215,13 +235,24 @@ def tensor_bytes(
         decoder = min(decoding_t, config.num_frames) * frame * DECODER_ACTIVATIONS
     else:
         decoder = mode.frames_at_once * frame * STREAMING_DECODER_ACTIVATIONS
+    interpolator_weights, interpolation = _of_interpolation(interpolator, pixels, dtype)
     parks_models = mode.parks_models and has_own_memory(device)
     if mode.offloads_unet and parks_models:
         sizes = sorted(sum(p.nbytes for p in stage.parameters()) for stage in _stages(model))
         unet_weights = sum(sizes[-2:])
     if parks_models:
-        return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet))
-    return int(clip_weights + autoencoder_weights + unet_weights + max(decoder, unet))
+        at_interpolation = interpolator_weights + interpolation
+        return int(max(clip_weights, autoencoder_weights + decoder, unet_weights + unet, at_interpolation))
+    weights = clip_weights + autoencoder_weights + unet_weights + interpolator_weights
+    return int(weights + max(decoder, unet, interpolation))
+
+
+def _of_interpolation(config: EMAVFIConfig | None, pixels: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Bytes of an interpolator's weights, and of its activations for frames of so many pixels."""
+    if config is None:
+        return 0, 0
+    weights = sum(parameter.numel() for parameter in empty_ema_vfi(config).parameters())
+    return weights * dtype.itemsize, pixels * config.channels * INTERPOLATOR_ACTIVATIONS * dtype.itemsize
 
 
 @cache  # building one takes a fifth of a second

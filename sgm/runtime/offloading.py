@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class Placement:
 
     def __init__(self, model: VideoModel, device: torch.device, mode: str):
         self.model, self.device, self._first = model, device, mode
+        self._placed: list[nn.Module] = [model]
         self._kind: Hashable = None
         self._lowered: dict[Hashable, str] = {}
         self._take(mode)
@@ -54,6 +56,11 @@ class Placement:
         self._lowered[self._kind] = following
         self._take(following)
 
+    def add(self, network: nn.Module) -> None:
+        """Place another network, too, whose weights are on the CPU or on the device."""
+        self._placed.append(network)
+        self._take(self.name)
+
     @contextmanager
     def at_work(self, part: nn.Module) -> Iterator[None]:
         """Inside the context, the weights that the part's next call needs are on the device when it needs them."""
@@ -70,7 +77,7 @@ class Placement:
     def _take(self, name: str) -> None:
         self.name = name
         home = weights_device(self.mode, self.device)
-        for parameter in self.model.parameters():
+        for parameter in chain.from_iterable(placed.parameters() for placed in self._placed):
             if not parameter.is_meta:  # what sampling doesn't use has no storage
                 parameter.data = parameter.data.to(home)
                 if home.type == "cpu" and self.device.type == "cuda" and not parameter.data.is_pinned():

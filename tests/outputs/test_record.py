@@ -196,6 +196,18 @@ def test_a_clip_that_has_lost_its_current_folder_is_recorded_all_the_same(tmp_pa
     assert written(tmp_path, sources, "svd")[0] == "../photo.png"
 
 
+def test_an_interpolators_path_moves_with_the_others(tmp_path, sources):
+    described = {"release": "ours_t", **describe_file(tmp_path / "photo.png")}
+    sources["checkpoint_files"] |= {"interpolator": described}
+    record = build_record(**sources)
+    (tmp_path / "out").mkdir()
+    write_record(tmp_path / "out" / "clip.json", record, tmp_path / "out")
+    assert record["checkpoint"]["interpolator"] == described, "what is in memory stays as it was"
+    written = json.loads((tmp_path / "out" / "clip.json").read_text())["checkpoint"]["interpolator"]
+    assert written == described | {"path": "../photo.png"}
+    assert read_record(tmp_path / "out" / "clip.json")["checkpoint"]["interpolator"] == described
+
+
 @pytest.mark.parametrize(
     ("section", "value", "told"),
     [
@@ -208,6 +220,22 @@ def test_a_clip_that_has_lost_its_current_folder_is_recorded_all_the_same(tmp_pa
         ("adapters", [{"sha256": "0" * 64}], "'adapters' is unknown to this version"),
         ("checkpoint", {"path": "a", "sha256": "0" * 64, "adapters": []}, "checkpoint.'adapters' is unknown"),
         ("checkpoint", {"path": None, "sha256": "0" * 64}, "its checkpoint has a path without sha256, or sha256"),
+        *(
+            (
+                "checkpoint",
+                {"path": "a", "sha256": "0" * 64, "interpolator": interpolator},
+                "its checkpoint.interpolator can't be",
+            )
+            for interpolator in (
+                None,
+                "ours.pkl",
+                {"path": "a", "sha256": "0" * 64},
+                {"release": "ours", "path": None, "sha256": None},
+                {"release": "ours", "path": "a", "sha256": "0"},
+                {"release": ["ours"], "path": "a", "sha256": "0" * 64},
+                {"release": "ours", "path": "a", "sha256": "0" * 64, "more": 1},
+            )
+        ),
     ],
 )
 def test_reading_names_what_is_odd(tmp_path, sources, section, value, told):

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from sgm.benchmark.peak_memory import FusedAttention, PeakMemory
+from sgm.checkpoint.loading_interpolator import CONFIGS
 from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.models.layers import FeedForward
 from sgm.models.streaming import decode_streaming
 from sgm.models.video_model import VideoModel
 from sgm.runtime import devices as memory
-from sgm.runtime.devices import MEMORY_MODES, choose_memory, needed_bytes
+from sgm.runtime.devices import MEMORY_MODES, choose_memory, needed_bytes, tensor_bytes
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GB = 1e9
@@ -79,6 +80,19 @@ def test_fp8_halves_the_weights_of_the_unet() -> None:
     config, mode = load_config("svd_xt"), MEMORY_MODES["high"]
     with_fp8, without = (needed_bytes(mode, config, CUDA, torch.float16, fp8=fp8) for fp8 in (True, False))
     assert without - with_fp8 == pytest.approx(1.1 * 1.52 * GB, rel=0.05)  # a byte each, and the share for overhead
+
+
+def test_an_interpolator_counts_where_its_weights_are() -> None:
+    config, network, half = load_config("svd_xt"), CONFIGS["ours"], torch.float16
+    more = {
+        name: needed_bytes(mode, config, CUDA, half, interpolator=network) - needed_bytes(mode, config, CUDA, half)
+        for name, mode in MEMORY_MODES.items()
+    }
+    assert more["high"] == pytest.approx(1.1 * 2 * 65_662_359, rel=0.01), "beside the others; its frames come later"
+    assert more["low"] == more["lowest"] == 0, "it takes their place on the device"
+    small, mode = load_config("svd_tiny"), MEMORY_MODES["low"]
+    activations = memory.INTERPOLATOR_ACTIVATIONS * small.width * small.height * network.channels
+    assert tensor_bytes(mode, small, CUDA, half, interpolator=network) == int(2 * (65_662_359 + activations))
 
 
 @pytest.mark.parametrize("version", ["svd", "svd_xt", "sv3d_p"])

@@ -76,6 +76,16 @@ def test_low_borrows_the_part_at_work(model: VideoModel, copies: list[Tensor]) -
     assert homes == {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.parametrize("mode", memory.MEMORY_MODES)
+def test_a_network_beside_the_model_comes_and_goes_too(model: VideoModel, copies: list[Tensor], mode: str) -> None:
+    network, placed = torch.nn.Linear(3, 3), Placement(model, CPU, mode)
+    placed.add(network)
+    home = network.weight.data_ptr()
+    with placed.at_work(network):
+        assert network.weight.data_ptr() != home
+    assert network.weight.data_ptr() == home
+
+
 def test_lowest_has_two_stages_at_a_time(model: VideoModel, copies: list[Tensor]) -> None:
     homes = {id(parameter): parameter.data_ptr() for parameter in model.parameters()}
     stages = [module for module in model.unet.modules() if isinstance(module, Stage)]
