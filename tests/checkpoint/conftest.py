@@ -1,6 +1,7 @@
-"""Checkpoints of a small model that diffusers' classes can run, in both layouts."""
+"""Checkpoints of a small model that diffusers' classes can run, in both layouts; processes that look for weights."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from sgm.checkpoint.converting import convert
 from sgm.config import CLIPConfig, ModelConfig
+from tests.checkpoint.forks import Forks
 from tests.small_models import deterministic_state, miniature_config, write_config
 
 
@@ -50,3 +52,9 @@ def svd_folder(svd_file: Path, svd_config_file: Path, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("folder") / "small"
     convert(svd_file, folder, version="svd", config=svd_config_file)
     return folder
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks

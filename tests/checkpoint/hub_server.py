@@ -176,9 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
         is_file = "/resolve/" in self.path
         if is_file and self.hub.stall:
             sent = self.hub.stall.pop(0)
-            self.wfile.write(body[: sent - 100])
+            most = max(0, sent - 100)
+            self.wfile.write(body[:most])
             time.sleep(0.2)  # the last bytes come as a piece of their own, smaller than any buffer
-            self.wfile.write(body[sent - 100 : sent])
+            self.wfile.write(body[most:sent])
             self.hub.release.wait()
             body = body[sent:]
         if is_file and self.hub.reset:

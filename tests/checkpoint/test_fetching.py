@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.checkpoint.forks import Forks
 from tests.checkpoint.hub_server import COMMIT, Hub
 from tests.checkpoint.test_hub import MIB, SECRET, Client, sha256
 from tests.checkpoint.test_sampling import in_its_own_process, started_sampling
@@ -28,8 +29,8 @@ SHA256 = sha256(CONTENT)
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
-    return Client(tmp_path / "home")
+def client(tmp_path: Path, forks: Forks) -> Client:
+    return Client(tmp_path / "home", forks)
 
 
 def hub_with(content: bytes = CONTENT, **how: Any) -> Hub:

@@ -14,6 +14,7 @@ import pytest
 from sgm.checkpoint.files import COMPONENTS
 from sgm.checkpoint.hub import needed_files
 from sgm.checkpoint.repository import Repository, read_address
+from tests.checkpoint.forks import Forks
 from tests.checkpoint.hub_server import COMMIT, Hub
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -93,8 +94,9 @@ assert "torch" not in sys.modules
 class Client:
     """Looks for weights in a Python of its own, with a cache of its own."""
 
-    def __init__(self, home: Path):
+    def __init__(self, home: Path, forks: Forks):
         self.home = home
+        self.forks = forks
 
     def environment(self, hub: Hub | str, **variables: str) -> dict[str, str]:
         address = hub if isinstance(hub, str) else hub.address
@@ -102,7 +104,13 @@ class Client:
         patient = {"HF_HUB_DOWNLOAD_TIMEOUT": "100"}  # so that a busy machine changes nothing
         return kept | {"HF_HOME": str(self.home), "HF_ENDPOINT": address, "NO_PROXY": "*"} | patient | variables
 
-    def start(
+    def start(self, hub: Hub, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """A process that looks, which can be stopped."""
+        words = [sys.executable, "-W", "error", "-c", SCRIPT, "svd", "owner/name", "yes"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(words, cwd=PROJECT, env=self.environment(hub), stdout=pipe, stderr=stderr, text=True)
+
+    def ask(
         self,
         hub: Hub | str,
         named: str = "owner/name",
@@ -110,21 +118,15 @@ class Client:
         version: str = "svd",
         download: bool = True,
         before: str = "",
-        stderr: int = subprocess.PIPE,
         **variables: str,
-    ) -> subprocess.Popen[str]:
-        """A process that looks; `before` is done first in it."""
-        words = [sys.executable, "-W", "error", "-c", before + SCRIPT, version, named, "yes" if download else ""]
+    ) -> subprocess.CompletedProcess[str]:
+        """What a process says that looks, and its exit code; `before` is done first in it."""
+        words = version, named, "yes" if download else ""
         environment = self.environment(hub, **variables)
-        pipe = subprocess.PIPE
-        return subprocess.Popen(words, cwd=PROJECT, env=environment, stdout=pipe, stderr=stderr, text=True)
-
-    def ask(self, hub: Hub | str, named: str = "owner/name", **how: Any) -> subprocess.CompletedProcess[str]:
-        process = self.start(hub, named, **how)
-        said = process.communicate(timeout=120)
-        assert "Traceback" not in said[1], said[1]
-        assert SECRET not in said[0] + said[1]
-        return subprocess.CompletedProcess(process.args, process.returncode, *said)
+        done = self.forks.run(before + SCRIPT, *words, environment=environment)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        return done
 
     def find(self, hub: Hub | str, named: str = "owner/name", **how: Any) -> dict[str, Any]:
         done = self.ask(hub, named, **how)
@@ -145,8 +147,8 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
-    return Client(tmp_path / "home")
+def client(tmp_path: Path, forks: Forks) -> Client:
+    return Client(tmp_path / "home", forks)
 
 
 def sha256(content: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.checkpoint.forks import Forks
 from tests.checkpoint.hub_server import COMMIT, Hub
 from tests.checkpoint.test_hub import SECRET, Client, sha256
 
@@ -24,9 +25,9 @@ Lie = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
+def client(tmp_path: Path, forks: Forks) -> Client:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    return Client(tmp_path / "a" / "b" / "home")
+    return Client(tmp_path / "a" / "b" / "home", forks)
 
 
 def files_outside(client: Client) -> list[str]:

@@ -15,6 +15,7 @@ from sgm.__main__ import sample
 from sgm.checkpoint.converting import convert
 from sgm.generation.pipeline import load
 from sgm.parameters.sample_command import run
+from tests.checkpoint.forks import Forks
 from tests.checkpoint.hub_server import COMMIT, Hub
 from tests.checkpoint.test_hub import Client
 
@@ -91,12 +92,12 @@ def test_a_folder_makes_the_clip_of_its_file_and_its_record_makes_it_again(
 
 @pytest.mark.parametrize("layout", ["file", pytest.param("folder", marks=pytest.mark.slow)])
 def test_a_repository_makes_the_same_clip_and_its_record_fetches_its_commit(
-    layout: str, photo: Path, folder: Path, tmp_path: Path
+    layout: str, photo: Path, folder: Path, tmp_path: Path, forks: Forks
 ) -> None:
     files = {"svd_tiny.safetensors": TINY.read_bytes()}
     if layout == "folder":
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
-    client = Client(tmp_path / "home")
+    client = Client(tmp_path / "home", forks)
     words = ("--input_path", photo, "--version", "svd_tiny", "--checkpoint", "owner/name", *QUICK)
     with Hub(files=files) as hub:
         environment = client.environment(hub)
@@ -110,7 +111,7 @@ def test_a_repository_makes_the_same_clip_and_its_record_fetches_its_commit(
         assert (recorded["repository"], recorded["revision"]) == ("owner/name", COMMIT)
 
         hub.revisions["main"] = "a" * 40  # the branch has moved, and the cache is another machine's
-        elsewhere = Client(tmp_path / "elsewhere").environment(hub)
+        elsewhere = Client(tmp_path / "elsewhere", forks).environment(hub)
         again = ("--from_record", tmp_path / "out" / "photo.json", "--output_folder", tmp_path / "again")
         done = in_its_own_process(*again, environment=elsewhere)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from sgm.generation.frames import decode
 from sgm.models.vae import Autoencoder, ResBlock
-from tests.small_models import deterministic_model, read_golden, relative_error
+from tests.small_models import deterministic_model, read_golden, relative_error, with_small_tower
 
 LATENTS = torch.randn(7, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def autoencoder() -> Autoencoder:
-    return deterministic_model(read_golden("svd").config).first_stage
+    return deterministic_model(with_small_tower(read_golden("svd").config)).first_stage
 
 
 @pytest.fixture

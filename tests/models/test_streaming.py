@@ -6,12 +6,18 @@ from torch import Tensor
 
 from sgm.models.streaming import decode_streaming
 from sgm.models.video_model import VideoModel
-from tests.small_models import deterministic_model, miniature_config, read_golden, relative_error
+from tests.small_models import (
+    deterministic_model,
+    miniature_config,
+    read_golden,
+    relative_error,
+    with_small_tower,
+)
 
 
 @pytest.fixture(scope="module")
 def model() -> VideoModel:
-    return deterministic_model(read_golden("svd").config)
+    return deterministic_model(with_small_tower(read_golden("svd").config))
 
 
 def latents_of(frames: int) -> Tensor:

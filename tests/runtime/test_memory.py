@@ -9,7 +9,7 @@ from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.models.layers import FeedForward
 from sgm.models.streaming import decode_streaming
-from sgm.models.video_model import VideoModel
+from sgm.models.video_model import VideoModel, empty_model
 from sgm.runtime import devices as memory
 from sgm.runtime.devices import MEMORY_MODES, choose_memory, needed_bytes, tensor_bytes
 
@@ -133,9 +133,7 @@ def test_the_estimate_of_the_decoder_is_no_less_than_what_is_counted(version: st
 
 
 def model_without_weights(version: str, tokens_at_once: int | None) -> VideoModel:
-    config = load_config(version)
-    with torch.device("meta"):
-        model = VideoModel(config).requires_grad_(False).eval()
+    model = empty_model(load_config(version))
     for module in model.modules():
         if isinstance(module, FeedForward):
             module.tokens_at_once = tokens_at_once
