@@ -13,6 +13,7 @@ from ..config import ModelConfig
 from ..inputs.orbit import make_orbit
 from .camera_moves import scene_clip, still_image
 from .objects import HELD_OUT_SEED, random_object, render_orbit
+from .stills import varied_still
 
 ELEVATION_RANGE_DEG = (-10.0, 40.0)
 FPS_RANGE = (3.0, 24.0)
@@ -65,6 +66,11 @@ def training_still(number: int, size: int, seed: int) -> TrainingClip:
     return TrainingClip(still_image(_mix(number, seed), size)[None], 0, {})
 
 
+def training_varied_still(number: int, size: int, seed: int) -> TrainingClip:
+    """A piece of a larger picture of any kind, as a clip of one frame."""
+    return TrainingClip(varied_still(_mix(number, seed), size)[None], 0, {})
+
+
 def training_first_frame(number: int, size: int, seed: int) -> TrainingClip:
     """The picture that a scene starts from, as a clip of one frame."""
     return TrainingClip(scene_clip(_mix(number, seed), 1, size, 0, 1), 0, {})
@@ -111,6 +117,8 @@ def training_clip(
     """The clip with this number of one kind of data (see `TrainingConfig.data`). Only scenes have a speed."""
     if data == "stills":
         return training_still(number, size, seed)
+    if data == "varied_stills":
+        return training_varied_still(number, size, seed)
     if data == "first_frames":
         return training_first_frame(number, size, seed)
     if data == "scenes":

@@ -80,7 +80,7 @@ def build_model(config: TrainingConfig) -> VideoModel:
     assert model.first_stage.decoder is not None
     start_decoder(model.first_stage.decoder)
     if config.part == "decoder":
-        fit_encoder(model.conditioner.vae, config.size, config.seed)
+        fit_encoder(model.conditioner.vae, model.config, config.data, config.size, config.seed)
     if config.start_from:
         take_weights(model, Path(config.start_from))
     if config.part == "image_tower":

@@ -18,7 +18,7 @@ class TrainingConfig:
     part: `decoder` (the image decoder, for an encoder that is set in closed form), `temporal_decoder` (the temporal
         layers of the video decoder, on clips), `image_tower` (CLIP's, on pictures and the camera motion that follows
         from each), `unet` (on the latents of clips) or `unet_and_image_tower` (both, on the same).
-    data: `stills`, `first_frames` (of scenes), `scenes` or `orbits`.
+    data: `stills`, `varied_stills` (pieces of pictures of 320x192), `first_frames` (of scenes), `scenes` or `orbits`.
     start_from: a checkpoint to initialize tensors of the same name and shape from; empty for none.
     size: side of the training pictures in pixels.
     num_clips: the number of distinct clips (or stills).
@@ -32,7 +32,7 @@ class TrainingConfig:
 
     version: str
     part: Literal["decoder", "temporal_decoder", "image_tower", "unet", "unet_and_image_tower"]
-    data: Literal["stills", "first_frames", "scenes", "orbits"]
+    data: Literal["stills", "varied_stills", "first_frames", "scenes", "orbits"]
     start_from: str
     size: Annotated[int, Bounds(8, 8192)]
     num_clips: Annotated[int, Bounds(1, 2**31)]

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.clips import training_still
+from ..config import ModelConfig
+from ..data.clips import training_clip
 from ..models.vae import Autoencoder, Encoder, Level, ResBlock
 from ..progress import Progress
 from .initialization import zero
@@ -26,8 +27,10 @@ CONSTANT = 30.0  # against components of about 1: the deviation varies by a few 
 LOG_VARIANCE = -8.0
 
 
-def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
-    """Set encoder and quant_conv to the principal components of `NUM_PICTURES` training stills of side `size`.
+def fit_encoder(vae: Autoencoder, model: ModelConfig, data: str, size: int, seed: int) -> None:
+    """Set encoder and quant_conv to the principal components of `NUM_PICTURES` stills of side `size`.
+
+    data: their kind (see `TrainingConfig.data`).
 
     Component k has the standard deviation lambda_k^(1/4), lambda_k being its variance in pixels: a compromise
     between weights by their share of the picture and equal weights. The scale makes their mean square 1.
@@ -37,7 +40,7 @@ def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
     assert quant_conv is not None
     latent_channels = quant_conv.out_channels // 2
     numbers = Progress().track("fitting the encoder", range(NUM_PICTURES), unit="picture")
-    patches = torch.cat([_patches(training_still(n, size, seed).frames[0]) for n in numbers])
+    patches = torch.cat([_patches(training_clip(data, n, size, model, seed).frames[0]) for n in numbers])
     _silence(encoder, quant_conv)
 
     # 1. Colours, then 2x2 patches of them as channels: nothing is lost.
@@ -49,8 +52,8 @@ def fit_encoder(vae: Autoencoder, size: int, seed: int) -> None:
     quarter = patches.unflatten(1, (4, -1)).flatten(0, 1)  # a patch of 8x8 is four of 4x4, each four of 2x2
     _, basis = _principal_components(quarter, steps[1].out_channels)
     _gather(steps[1], basis)
-    (widening,) = (block.nin_shortcut for block in _blocks(encoder) if hasattr(block, "nin_shortcut"))
-    _tap(widening, torch.eye(len(basis)), 0, 0)
+    for widening in (block.nin_shortcut for block in _blocks(encoder) if hasattr(block, "nin_shortcut")):
+        _tap(widening, torch.eye(widening.in_channels), 0, 0)
     # 3. The principal components of 8x8 patches, seen through those of the four 4x4 patches.
     seen = patches.unflatten(1, (4, -1)) @ basis.T
     variances, components = _principal_components(seen.flatten(1), latent_channels)
