@@ -1,4 +1,4 @@
-"""Drawn pictures of kinds that the photographs lack: flat illustrations, line drawings with lettering, and night scenes.
+"""Drawn pictures of kinds that the photographs lack: flat illustrations, line drawings with lettering, night scenes.
 
 Sizes inside a picture are in pixels, since an autoencoder sees pixels: the same kinds of edges at every picture size.
 """

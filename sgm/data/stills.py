@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .camera_moves import random_object_view, scene_clip
 from .backdrops import random_colour
+from .camera_moves import random_object_view, scene_clip
 from .illustrations import illustration, line_drawing, night
 from .photographs import load_photograph, random_photograph, recoloured
 
@@ -52,11 +52,16 @@ def vivid_photograph(rng: np.random.Generator, size: int, held_out: bool) -> Arr
 
 
 def photograph_at_night(rng: np.random.Generator, size: int, held_out: bool) -> Array:
-    """A photograph as by moonlight, with the lamps of a night scene in it."""
-    picture = photograph(rng, size, held_out)
+    """A photograph made dark, half of the time with lamps."""
+    return darkened(rng, photograph(rng, size, held_out))
+
+
+def darkened(rng: np.random.Generator, picture: Array) -> Array:
+    """A picture (h, w, 3) as by moonlight, half of the time with the lamps of a night scene."""
     tint = rng.uniform(0.5, 1, 3).astype(np.float32)
     dark: Array = picture ** rng.uniform(1, 2) * tint * np.float32(rng.uniform(0.1, 0.5))
-    return np.maximum(dark, night(rng, size)) if rng.uniform() < 0.5 else dark
+    height, width, _ = picture.shape
+    return np.maximum(dark, night(rng, max(width, height))[:height, :width]) if rng.uniform() < 0.5 else dark
 
 
 def scene(rng: np.random.Generator, size: int, held_out: bool) -> Array:
@@ -71,13 +76,18 @@ def toy(rng: np.random.Generator, size: int, held_out: bool) -> Array:
     return view[..., :3] + backdrop * (1 - view[..., 3:])
 
 
+def drawn(draw: Callable[[np.random.Generator, int], Array]) -> Still:
+    """A kind of drawing, of which any other seed is held out."""
+    return lambda rng, size, held_out: draw(rng, size)
+
+
 KINDS: dict[Still, float] = {
     photograph: 0.5,
     vivid_photograph: 0.04,
     photograph_at_night: 0.1,
     scene: 0.1,
     toy: 0.04,
-    lambda rng, size, _: illustration(rng, size): 0.07,
-    lambda rng, size, _: line_drawing(rng, size): 0.07,
-    lambda rng, size, _: night(rng, size): 0.08,
+    drawn(illustration): 0.07,
+    drawn(line_drawing): 0.07,
+    drawn(night): 0.08,
 }

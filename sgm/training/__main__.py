@@ -24,6 +24,7 @@ from ..storage.files import file_sha256, write_whole
 from ..storage.folders import output_folder
 from .config import TrainingConfig, find_training_config, load_training_config
 from .decoder import DecoderObjective, start_decoder
+from .decoder_start import fit_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
 from .image_tower import ImageTowerObjective
@@ -33,6 +34,7 @@ from .report import SMOOTHING_STEPS, save_loss_plot, save_sheet
 from .state import load_state, save_state
 
 OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objective]] = {
+    "autoencoder": DecoderObjective,
     "decoder": DecoderObjective,
     "temporal_decoder": DecoderObjective,
     "image_tower": ImageTowerObjective,
@@ -79,8 +81,10 @@ def build_model(config: TrainingConfig) -> VideoModel:
     start_unet(model.unet)
     assert model.first_stage.decoder is not None
     start_decoder(model.first_stage.decoder)
-    if config.part == "decoder":
+    if config.part in ("autoencoder", "decoder"):
         fit_encoder(model.conditioner.vae, model.config, config.data, config.size, config.seed)
+    if config.part == "autoencoder":
+        fit_decoder(model, config)
     if config.start_from:
         take_weights(model, Path(config.start_from))
     if config.part == "image_tower":

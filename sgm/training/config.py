@@ -15,7 +15,8 @@ from ..storage.folders import training_config_folder
 class TrainingConfig:
     """One run: which part of which version is trained, on what, for how long.
 
-    part: `decoder` (the image decoder, for an encoder that is set in closed form), `temporal_decoder` (the temporal
+    part: `decoder` (the image decoder, for an encoder that is set in closed form), `autoencoder` (the same, but the
+        decoder too starts from what a closed form gives), `temporal_decoder` (the temporal
         layers of the video decoder, on clips), `image_tower` (CLIP's, on pictures and the camera motion that follows
         from each), `unet` (on the latents of clips) or `unet_and_image_tower` (both, on the same).
     data: `stills`, `varied_stills` (pieces of pictures of 320x192), `first_frames` (of scenes), `scenes` or `orbits`.
@@ -31,7 +32,7 @@ class TrainingConfig:
     """
 
     version: str
-    part: Literal["decoder", "temporal_decoder", "image_tower", "unet", "unet_and_image_tower"]
+    part: Literal["autoencoder", "decoder", "temporal_decoder", "image_tower", "unet", "unet_and_image_tower"]
     data: Literal["stills", "varied_stills", "first_frames", "scenes", "orbits"]
     start_from: str
     size: Annotated[int, Bounds(8, 8192)]
