@@ -104,7 +104,7 @@ def _drawn(backdrop: Array, draw_on: Callable[[Draw, int], None]) -> Array:
     """The backdrop (h, h, 3) with what is drawn on it, reduced by `OVERSAMPLING`."""
     canvas = Image.fromarray((np.clip(backdrop, 0, 1) * 255).round().astype(np.uint8))
     draw_on(ImageDraw.Draw(canvas), len(backdrop))
-    return np.asarray(canvas.reduce(OVERSAMPLING), np.float32) / 255
+    return np.asarray(canvas.reduce(OVERSAMPLING), np.float32) / np.float32(255)
 
 
 def _any_colour(rng: np.random.Generator) -> Array:

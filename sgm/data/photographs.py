@@ -65,7 +65,7 @@ def random_photograph(rng: np.random.Generator, held_out: bool) -> Photograph:
     return choices[int(rng.choice(len(choices), p=shares / shares.sum()))]
 
 
-def recoloured(rng: np.random.Generator, picture: NDArray[np.float32], photograph: Photograph) -> NDArray[np.float32]:
+def recoloured(rng: np.random.Generator, picture: NDArray[np.floating], photograph: Photograph) -> NDArray[np.float32]:
     """A photograph's pixels (h, w, 3), in [0, 1], in another light; one without colour is tinted."""
     gamma, gains = rng.uniform(0.8, 1.25), rng.uniform(0.88, 1.12, 3)
     if not photograph.colour:

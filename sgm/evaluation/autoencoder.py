@@ -66,4 +66,4 @@ def evaluate_autoencoder(reconstruct: Callable[[Pictures], Pictures], config: Mo
 
 def _colour_levels(copy: Pictures, picture: Pictures) -> float:
     """How far the mean of the colour channel that moves most has moved, in levels of 255."""
-    return float(255 * np.abs(copy.astype(np.float64).mean((0, 1)) - picture.mean((0, 1))).max())
+    return float(255 * np.abs((copy - picture).mean((0, 1), dtype=np.float64)).max())

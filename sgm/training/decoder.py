@@ -27,8 +27,7 @@ class DecoderObjective:
         model.requires_grad_(False)
         for name, parameter in model.first_stage.named_parameters():
             parameter.requires_grad_(config.part != "temporal_decoder" or is_temporal(name))
-        if config.part == "autoencoder":
-            hold_places(model.first_stage)
+        hold_places(model.first_stage)
 
     def __call__(self, step: int) -> Tensor:
         """The loss of a step, a scalar."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..data.clips import to_tensor, training_clip
 from ..models.layers import TimestepResBlock
-from ..models.vae import Autoencoder, Decoder, Level, ResBlock, run_layer, silu
+from ..models.vae import Autoencoder, Decoder, Level, ResBlock, TemporalResBlock, run_layer, silu
 from ..models.video_model import VideoModel
 from ..progress import Progress
 from .config import TrainingConfig
@@ -86,13 +86,13 @@ def set_decoder(first_stage: Autoencoder, latents: Tensor, pictures: Tensor) -> 
     """Set the decoder to restore pictures (n, 3, H, W), in [-1, 1], from scaled latents (n, c, H/8, W/8)."""
     decoder = first_stage.decoder
     assert decoder is not None
-    eighth, quarter, half, whole = (level for level in reversed(decoder.up) if isinstance(level, Level))
+    eighth, quarter, half, whole = _coarse_to_fine(decoder)
     _anchor(decoder)
     count = latents.shape[1]
     signs = range(count, count + NUM_SIGNS)
     _set_rows(decoder.conv_in, 0, F.pad(torch.eye(count), (0, 0, 0, NUM_SIGNS)))
     _set_signs(decoder.mid.block_1, range(FIRST_DETAIL, FIRST_DETAIL + NUM_SIGNS), signs)
-    stream = _run((*decoder.mid.layers(), *eighth.block), decoder.conv_in(first_stage.unscale(latents)))
+    stream = _run((*decoder.mid.layers(), *_blocks(eighth)), decoder.conv_in(first_stage.unscale(latents)))
 
     _enlarge(eighth, quarter, QUARTER, (signs, signs))
     stream = _restore(eighth, quarter, stream, _components(pictures, 4, QUARTER.components))
@@ -116,9 +116,9 @@ def _set_signs(block: ResBlock, details: Sequence[int], signs: Sequence[int]) ->
     for number, (detail, sign) in enumerate(zip(details, signs, strict=True)):
         for hidden, offset in ((2 * number, 1.0), (2 * number + 1, -1.0)):
             conv1.weight[hidden, detail, 1, 1] = STEEP * GAIN
-            conv1.bias[hidden] = STEEP * (offset - GAIN * LINEAR)
+            _bias(conv1)[hidden] = STEEP * (offset - GAIN * LINEAR)
             conv2.weight[sign, hidden, 1, 1] = offset / STEEP
-        conv2.bias[sign] = -1
+        _bias(conv2)[sign] = -1
 
 
 def _enlarge(below: Level, level: Level, channels: Channels, marks: tuple[Sequence[int], Sequence[int]]) -> None:
@@ -126,7 +126,7 @@ def _enlarge(below: Level, level: Level, channels: Channels, marks: tuple[Sequen
 
     marks: the channels below whose values differ between neighbours in x, and those that do in y.
     """
-    enlarging, (first, last) = below.upsample.conv, level.block
+    enlarging, (first, last) = _enlarging(below), _blocks(level)
     copied = sorted({*marks[0], *marks[1]})
     sources = [*range(FIRST_DETAIL, FIRST_DETAIL + channels.details), *copied]
     rows = torch.zeros(channels.count.stop + 1, enlarging.in_channels)
@@ -156,17 +156,17 @@ def _enlarge(below: Level, level: Level, channels: Channels, marks: tuple[Sequen
     hidden = 0
     for axes in ((0,), (1,), (0, 1)):
         for detail in (None, *channels.detail):
-            conv1.bias[hidden] = OPEN - CLOSED * len(axes)
+            _bias(conv1)[hidden] = OPEN - CLOSED * len(axes)
             if detail is not None:
                 conv1.weight[hidden, detail, 1, 1] = 1
-                conv1.bias[hidden] -= LINEAR
+                _bias(conv1)[hidden] -= LINEAR
             for axis in axes:
                 for sign, count in zip((1, -1), channels.count[2 * axis : 2 * axis + 2], strict=True):
                     conv1.weight[hidden, count, 1, 1] = sign * CLOSED / (STEEP * (THRESHOLDS[1] - THRESHOLDS[0]))
             if detail is None and len(axes) == 1:  # the next level's mark, in place of one that is no longer needed
                 mark = channels.mark[axes[0]]
                 conv2.weight[mark, hidden, 1, 1] = 2 / OPEN
-                conv2.bias[mark] = -1
+                _bias(conv2)[mark] = -1
             hidden += 1
 
 
@@ -175,14 +175,14 @@ def _restore(below: Level, level: Level, stream: Tensor, target: Tensor) -> Tens
 
     They are the sum of the enlarging convolution and of the last block's branch.
     """
-    enlarging, (first, last), count = below.upsample.conv, level.block, target.shape[1]
+    enlarging, (first, last), count = _enlarging(below), _blocks(level), target.shape[1]
     enlarged = F.interpolate(stream, scale_factor=2.0)
     seen = run_layer(first, enlarging(enlarged), 1)
     hidden = silu(last.norm2(last.conv1(silu(last.norm1(seen)))))
     (of_enlarged, of_hidden), bias = _least_squares([enlarged[:, :-2], hidden[:, :-2]], target)
-    enlarging.weight[:count, :-2], enlarging.bias[:count] = of_enlarged, bias
+    enlarging.weight[:count, :-2], _bias(enlarging)[:count] = of_enlarged, bias
     last.conv2.weight[:count, :-2] = of_hidden
-    return _run(level.block, enlarging(enlarged))
+    return _run(_blocks(level), enlarging(enlarged))
 
 
 def _anchor(decoder: Decoder) -> None:
@@ -194,40 +194,47 @@ def _anchor(decoder: Decoder) -> None:
                 shortcut = module.nin_shortcut
                 _set_rows(shortcut, shortcut.out_channels - 2, torch.eye(shortcut.in_channels)[-2:])
         elif isinstance(module, TimestepResBlock):
-            _ignore_anchors(module.in_layers[0], ANCHOR)
+            norm = module.in_layers[0]
+            assert isinstance(norm, nn.GroupNorm)
+            _ignore_anchors(norm, ANCHOR)
     _ignore_anchors(decoder.norm_out, ANCHOR)
-    for conv in (decoder.conv_in, *_enlargements(decoder)):
+    for conv in (decoder.conv_in, *(_enlarging(level) for level in _coarse_to_fine(decoder)[:-1])):
         conv.weight.data[-2:] = 0
-        conv.bias.data[-2:] = torch.tensor([ANCHOR, -ANCHOR])
+        _bias(conv).data[-2:] = torch.tensor([ANCHOR, -ANCHOR])
         if conv is not decoder.conv_in:
             conv.weight.data[:, -2:] = 0
 
 
 def hold_places(first_stage: Autoencoder) -> None:
-    """Let no gradient reach the anchors, the marks and the counts: any step there would be far too long."""
+    """Let no gradient reach a decoder's anchors, marks and counts, if it has them: any step would be far too long."""
     decoder = first_stage.decoder
     assert decoder is not None
+    if _bias(decoder.conv_in)[-2:].tolist() != [ANCHOR, -ANCHOR]:
+        return
     anchors = [-2, -1]
     signs = [*range(decoder.conv_in.in_channels, decoder.conv_in.in_channels + NUM_SIGNS), *anchors]
-    eighth, *levels = (level for level in reversed(decoder.up) if isinstance(level, Level))
-    for conv in (decoder.conv_in, decoder.mid.block_2.conv2, *(block.conv2 for block in eighth.block)):
-        _hold(conv, signs, [])
+    eighth, *levels = _coarse_to_fine(decoder)
+    _hold(decoder.conv_in, signs, [])
     _hold_branch(decoder.mid.block_1, signs, 2 * NUM_SIGNS)
-    for conv, level, channels in zip(_enlargements(decoder)[::-1], levels, (QUARTER, HALF, WHOLE), strict=True):
-        first, last = level.block
+    for block in (decoder.mid.block_2, *_blocks(eighth)):
+        _hold_branch(block, signs, 0)
+    for below, level, channels in zip((eighth, *levels), levels, (QUARTER, HALF, WHOLE), strict=False):
+        first, last = _blocks(level)
         kept = [*channels.mark, *channels.count, *anchors]
-        _hold(conv, kept, anchors)
+        _hold(_enlarging(below), kept, anchors)
         if hasattr(first, "nin_shortcut"):
             _hold(first.nin_shortcut, kept, anchors)
         _hold_branch(first, kept, _hidden_for_counts(channels))
+        _hold_branch(last, kept, 0)
         _hold(last.conv1, [], channels.count)
-        _hold(last.conv2, kept, [])
 
 
 def _hold_branch(block: ResBlock, rows: Sequence[int], hidden: int) -> None:
-    """Let no gradient change these of a branch's outputs, nor what its first `hidden` hidden channels do."""
-    _hold(block.conv1, [*range(hidden), -2, -1], [])
+    """Let no gradient change these of a block's outputs, nor what its first `hidden` hidden channels do."""
+    _hold(block.conv1, [*range(hidden), -2, -1] if hidden else [], [])
     _hold(block.conv2, rows, range(hidden))
+    if isinstance(block, TemporalResBlock):
+        _hold(block.time_stack.out_layers[-1], rows, [])
 
 
 def _hidden_for_counts(channels: Channels) -> int:
@@ -235,16 +242,30 @@ def _hidden_for_counts(channels: Channels) -> int:
     return 8 * channels.marks if channels.marks > 2 else 4 * channels.marks
 
 
-def _hold(conv: nn.Conv2d, rows: Sequence[int], columns: Sequence[int]) -> None:
+def _hold(conv: nn.Module, rows: Sequence[int], columns: Sequence[int]) -> None:
     """Let no gradient change these output channels, nor what these input channels do."""
-    changing, changing_bias = torch.ones_like(conv.weight), torch.ones_like(conv.bias)
-    changing[list(rows)], changing[:, list(columns)], changing_bias[list(rows)] = 0, 0, 0
-    conv.weight.register_hook(lambda gradient: gradient * changing.to(gradient.device))
-    conv.bias.register_hook(lambda gradient: gradient * changing_bias.to(gradient.device))
+    assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+    assert conv.bias is not None
+    for parameter in (conv.weight, conv.bias):
+        if parameter.requires_grad:
+            changing = torch.ones_like(parameter)
+            changing[list(rows)] = 0
+            if parameter.ndim > 1:
+                changing[:, list(columns)] = 0
+            parameter.register_hook(changing.mul)
 
 
-def _enlargements(decoder: Decoder) -> list[nn.Conv2d]:
-    return [level.upsample.conv for level in decoder.up if level.upsample is not None]
+def _coarse_to_fine(decoder: Decoder) -> list[Level]:
+    return [level for level in reversed(decoder.up) if isinstance(level, Level)]
+
+
+def _blocks(level: Level) -> list[ResBlock]:
+    return [block for block in level.block if isinstance(block, ResBlock)]
+
+
+def _enlarging(level: Level) -> nn.Conv2d:
+    assert level.upsample is not None
+    return level.upsample.conv
 
 
 def _ignore_anchors(norm: nn.GroupNorm, anchor: float) -> None:
@@ -255,12 +276,12 @@ def _ignore_anchors(norm: nn.GroupNorm, anchor: float) -> None:
 
 def _open(block: ResBlock, hidden: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     """The block's convolutions, its branch anchored, its first `hidden` channels and its output emptied."""
-    for parameter in (block.conv1.weight, block.conv1.bias):
+    for parameter in (block.conv1.weight, _bias(block.conv1)):
         parameter.data[:hidden] = 0
-    for parameter in (block.conv2.weight, block.conv2.bias):
+    for parameter in (block.conv2.weight, _bias(block.conv2)):
         parameter.data.zero_()
     block.conv1.weight.data[-2:] = 0
-    block.conv1.bias.data[-2:] = torch.tensor([HIDDEN_ANCHOR, -HIDDEN_ANCHOR])
+    _bias(block.conv1).data[-2:] = torch.tensor([HIDDEN_ANCHOR, -HIDDEN_ANCHOR])
     _ignore_anchors(block.norm2, HIDDEN_ANCHOR)
     return block.conv1, block.conv2
 
@@ -270,8 +291,12 @@ def _set_rows(conv: nn.Conv2d, first: int, matrix: Tensor) -> None:
     rows, middle = range(first, first + len(matrix)), conv.kernel_size[0] // 2
     conv.weight.data[rows] = 0
     conv.weight.data[rows, :, middle, middle] = matrix
+    _bias(conv).data[rows] = 0
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
     assert conv.bias is not None
-    conv.bias.data[rows] = 0
+    return conv.bias
 
 
 def _run(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
