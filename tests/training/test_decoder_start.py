@@ -101,3 +101,19 @@ def test_training_makes_it_better_and_leaves_the_anchors_and_marks_alone(fitted:
         assert not after[f"{conv}.weight"][-2:].any()
     counts = list(decoder_start.QUARTER.count)
     assert torch.equal(after["up.2.block.0.conv2.weight"][counts], before["up.2.block.0.conv2.weight"][counts])
+
+
+def test_the_temporal_layers_learn_beside_the_anchors_and_marks(fitted: VideoModel) -> None:
+    run = load_training_config(RUN.with_name("svd_tiny_temporal_decoder.yaml"))
+    config = replace(run, start_from="", size=32, steps=3, batch_size=1)
+    before = {name: tensor.clone() for name, tensor in fitted.state_dict().items()}
+    objective = DecoderObjective(fitted, config, torch.device("cpu"))
+    for _ in Trainer(fitted, config).run(objective):
+        pass
+    after = fitted.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("time_" in name or "mix_factor" in name for name in changed)
+    written = after["first_stage.decoder.up.2.block.0.time_stack.out_layers.3.weight"]
+    assert written[list(decoder_start.QUARTER.detail)].any()
+    assert not written[[*decoder_start.QUARTER.mark, *decoder_start.QUARTER.count, -2, -1]].any()
