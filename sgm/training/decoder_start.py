@@ -35,7 +35,7 @@ LINEAR = 5.0  # SiLU(x + LINEAR) is nearly x + LINEAR for the values met here
 STEEP = 8.0  # SiLU(STEEP * x) / STEEP is nearly max(x, 0)
 GAIN = 8.0  # of a latent, before its sign is taken: small ones get a smaller one
 OPEN, CLOSED = 2.0, 7.0  # what is added to a value that passes, and what is subtracted from one that doesn't
-THRESHOLDS = 0.2, 0.5
+THRESHOLDS = 0.2, 0.5  # between the counts of right or lower pixels and those of left or upper ones
 FIRST_DETAIL = 3  # the components before it are the patch's mean colour
 NUM_SIGNS = 9
 
@@ -87,6 +87,7 @@ def set_decoder(first_stage: Autoencoder, latents: Tensor, pictures: Tensor) -> 
     decoder = first_stage.decoder
     assert decoder is not None
     eighth, quarter, half, whole = _coarse_to_fine(decoder)
+    assert decoder.norm_out.num_groups == 1, "every group would need anchors of its own"
     _anchor(decoder)
     count = latents.shape[1]
     signs = range(count, count + NUM_SIGNS)
@@ -103,7 +104,7 @@ def set_decoder(first_stage: Autoencoder, latents: Tensor, pictures: Tensor) -> 
 
     # Colours less a channel that is 0: the normalisation has shifted them all alike.
     read = [0, 1, 2, WHOLE.count.stop]
-    decoder.norm_out.bias[read] = 8.0
+    decoder.norm_out.bias[read] = 8.0  # see LINEAR; colours are to be exact
     rows = torch.zeros(3, decoder.conv_out.in_channels)
     rows[:, read] = torch.tensor([[1.0, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1]])
     _set_rows(decoder.conv_out, 0, rows)
@@ -138,7 +139,10 @@ def _enlarge(below: Level, level: Level, channels: Channels, marks: tuple[Sequen
 
     conv1, conv2 = _open(first, _hidden_for_counts(channels))
     first.norm1.bias[list(channels.mark)] = LINEAR
-    hidden, share = 0, 1 / min(4, channels.marks) if channels.marks > 2 else 1.0
+    hidden, share = (
+        0,
+        0.25 if channels.marks == NUM_SIGNS else 1.0,
+    )  # about half of the signs differ, so counts are about 1
     for axis, (before, after) in enumerate((((1, 0), (1, 2)), ((0, 1), (2, 1)))):
         for mark in (channels.mark[copied.index(source)] for source in marks[axis]):
             for (y, x), counted in ((before, 0.5 * share), (after, -0.5 * share)):
@@ -147,7 +151,7 @@ def _enlarge(below: Level, level: Level, channels: Channels, marks: tuple[Sequen
                     conv2.weight[channels.count[2 * axis : 2 * axis + 2], hidden, 1, 1] = counted / STEEP
                     hidden += 1
 
-    # SiLU(STEEP (count - 1/4)) - SiLU(STEEP (count - 3/4)) is STEEP / 2 in a left or upper pixel, else 0.
+    # SiLU(STEEP (count - low)) - SiLU(STEEP (count - high)) is STEEP (high - low) in a left or upper pixel, else 0.
     conv1, conv2 = _open(last, 3 * (channels.details + 1))
     last.norm1.bias[list(channels.detail)] = LINEAR
     for count, threshold in zip(channels.count, THRESHOLDS * 2, strict=True):
@@ -155,7 +159,7 @@ def _enlarge(below: Level, level: Level, channels: Channels, marks: tuple[Sequen
         last.norm1.bias[count] = -STEEP * threshold
     hidden = 0
     for axes in ((0,), (1,), (0, 1)):
-        for detail in (None, *channels.detail):
+        for detail in (None, *channels.detail):  # None stands for the constant 0, which tells where details pass
             _bias(conv1)[hidden] = OPEN - CLOSED * len(axes)
             if detail is not None:
                 conv1.weight[hidden, detail, 1, 1] = 1
@@ -239,7 +243,7 @@ def _hold_branch(block: ResBlock, rows: Sequence[int], hidden: int) -> None:
 
 def _hidden_for_counts(channels: Channels) -> int:
     """How many hidden channels the counts take: each mark's rises and falls towards two neighbours, for its axes."""
-    return 8 * channels.marks if channels.marks > 2 else 4 * channels.marks
+    return (8 if channels.marks == NUM_SIGNS else 4) * channels.marks
 
 
 def _hold(conv: nn.Module, rows: Sequence[int], columns: Sequence[int]) -> None:
