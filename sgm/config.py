@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from .errors import UserError
 from .storage.data_files import Bounds, read_dataclass
-from .storage.folders import config_folder
+from .storage.files import config_folder
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class ModelConfig:
 
     input: what the model sees of an image: the whole `picture`, scaled and cropped, or the `object` in it, framed on a
         white square.
+    enhance: what is done to the decoded frames, unless something else is asked for.
     ends_at_input: whether the clip's last frame is the input itself, as when an orbit returns to the given view.
     """
 
@@ -108,6 +109,7 @@ class ModelConfig:
     height: Annotated[int, Bounds(8, 8192)]
     cond_aug: Annotated[float, Bounds(0, 10)]
     decoder: Literal["temporal", "image"]
+    enhance: Literal["none", "details"]
     guidance: GuidanceConfig
     scalars: tuple[ScalarConfig, ...]
     unet: UNetConfig

@@ -2,11 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_END: Any = object()
 
 
 class Stages:
@@ -20,27 +23,49 @@ class Stages:
     "memory" says what was counted: "cuda", the most that torch held on the device during the stage; "resident", the
     most main memory that the process held during the stage; "resident_since_start", the same since the process started,
     on systems that can't reset the peak; null if the system reports nothing. Measuring a stage again adds its seconds
-    and keeps the higher peak. Stages don't nest. `earlier` holds earlier measurements of the same run.
+    and keeps the higher peak. A stage inside another one pauses it: what it takes counts once. `earlier` holds earlier
+    measurements of the same run.
     """
 
     def __init__(self, device: str = "cpu", earlier: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
         self.measured: dict[str, dict[str, Any]] = {name: dict(stage) for name, stage in earlier.items()}
         self._device = device
-        self._running = False
+        self._running: list[str] = []  # the outermost first
+        self._reset, self._start = False, 0.0
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Measure what runs inside as a stage of this name; a stage that fails isn't recorded."""
-        assert not self._running, "stages don't nest"
-        self._running = True
+        """Measure what runs inside as a stage of this name; what fails isn't recorded."""
+        if self._running:
+            self._record(self._running[-1])
+        self._running.append(name)
+        self._begin()
         try:
-            reset = _reset_peak_memory(self._device)
-            start = time.perf_counter()
             yield
-            memory, peak_bytes = _peak_memory(self._device, reset)  # waits for the device: read the time after it
-            seconds = time.perf_counter() - start
+            self._record(name)
         finally:
-            self._running = False
+            self._running.pop()
+            if self._running:
+                self._begin()
+
+    def measure_each(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """The items as they come, what making each takes measured as a stage of this name."""
+        iterator = iter(items)
+        while True:
+            with self.measure(name):
+                item = next(iterator, _END)
+            if item is _END:
+                return
+            yield item
+
+    def _begin(self) -> None:
+        self._reset = _reset_peak_memory(self._device)
+        self._start = time.perf_counter()
+
+    def _record(self, name: str) -> None:
+        """Add what was taken since the last beginning."""
+        memory, peak_bytes = _peak_memory(self._device, self._reset)  # waits for the device: read the time after it
+        seconds = time.perf_counter() - self._start
         earlier = self.measured.get(name, {"seconds": 0.0, "peak_memory_bytes": peak_bytes})
         if peak_bytes is not None:
             peak_bytes = max(peak_bytes, earlier["peak_memory_bytes"])

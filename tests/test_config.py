@@ -8,7 +8,7 @@ import yaml
 
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.storage.folders import config_folder
+from sgm.storage.files import config_folder
 from tests.small_models import miniature_config, write_config
 
 RELEASED = {  # frames, steps, guidance, vector width, decoder: as the versions were released

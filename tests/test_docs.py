@@ -22,7 +22,7 @@ from sgm.evaluation import __main__ as evaluation
 from sgm.parameters.__main__ import parameters_page
 from sgm.parameters.presets import PRESETS
 from sgm.parameters.sample_command import SAMPLE
-from sgm.runtime.memory import MEMORY_MODES, tensor_bytes
+from sgm.runtime.devices import MEMORY_MODES, tensor_bytes
 from sgm.training import __main__ as training
 from tests.pages import (
     PAGES,

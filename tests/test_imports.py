@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "stages": set(),
     "storage": set(),
     "config": {"storage"},
-    "inputs": set(),
+    "inputs": {"storage"},
     "outputs": {"__init__", "stages", "storage"},
     "metrics": {"storage"},
     "parameters": {"__init__", "config", "inputs", "outputs", "progress", "storage"},
@@ -29,13 +29,14 @@ MAY_IMPORT = {
     "data": {"config", "inputs"},
     "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
     "runtime": {"config", "models"},
+    "enhance": set(),
     "watermark": {"outputs", "parameters", "progress"},
-    "generation": CLIP | {"checkpoint", "diffusion", "models", "runtime", "watermark"},
+    "generation": CLIP | {"checkpoint", "diffusion", "enhance", "models", "runtime", "watermark"},
     "batch": CLIP | {"checkpoint", "generation", "runtime"},
     "__main__": CLIP | {"batch", "checkpoint", "generation"},
     "training": {"checkpoint", "config", "data", "diffusion", "generation", "models", "parameters", "progress"}
     | {"runtime", "storage"},
-    "evaluation": CLIP | {"checkpoint", "data", "generation", "metrics", "runtime"},
+    "evaluation": CLIP | {"checkpoint", "data", "enhance", "generation", "metrics", "runtime"},
     "benchmark": CLIP | {"checkpoint", "diffusion", "generation", "metrics", "models", "runtime"},
 }
 COMMAND_LINE = {"parameters.command_line", "parameters.sample_command"}  # what only commands may import

@@ -38,8 +38,8 @@ def test_every_cell_runs_and_shows_what_the_text_says(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     photo, shape, frames, parameters = done.stdout.splitlines()
     assert photo == "PngImageFile (576, 384)"
-    assert shape == "tuple (14, 96, 160, 3)"
-    assert frames == f"Image ({5 * 160}, 96)"
+    assert shape == "tuple (14, 192, 320, 3)"
+    assert frames == f"Image ({5 * 320}, 192)"
     assert parameters == "dict "
     assert (tmp_path / "outputs" / "example.mp4").stat().st_size > 0
 

@@ -112,15 +112,21 @@ def test_an_installed_sgm_makes_a_clip_as_the_checkout_does(python, tmp_path: Pa
 
 def test_an_installed_sgm_is_used_from_python(python, installed: Path) -> None:
     script = (
-        "import sgm; from sgm import load; from sgm.storage import folders\n"
+        "import sgm; from sgm import load; from sgm.storage.files import example_folder\n"
         "from PIL import Image\n"
-        "clip = load('sv3d_tiny', device='cpu')(Image.open(folders.example_folder() / 'object.png'),"
+        "clip = load('sv3d_tiny', device='cpu')(Image.open(example_folder() / 'object.png'),"
         " num_frames=2, num_steps=1)\n"
         "print(sgm.__file__, clip.frames.shape)"
     )
     done = python("-c", script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{installed / 'sgm' / '__init__.py'} (2, 64, 64, 3)\n"
+
+
+def test_the_help_of_an_installed_sgm_names_what_is_there(python) -> None:
+    told = python("-m", "sgm", "--help").stdout
+    assert "usage: python -m sgm [INPUT_PATH]" in told
+    assert "sample.py" not in told
 
 
 def test_weights_for_an_installed_sgm_go_into_the_users_own_folder(python, tmp_path: Path) -> None:

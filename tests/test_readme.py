@@ -60,5 +60,5 @@ def test_python_example_makes_a_clip(
     monkeypatch.chdir(tmp_path)
     (example,) = blocks(README, "python")
     exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "(14, 96, 160, 3)\n"
+    assert capsys.readouterr().out == "(14, 192, 320, 3)\n"
     assert (tmp_path / "clip.mp4").read_bytes()[4:8] == b"ftyp"

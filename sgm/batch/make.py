@@ -284,7 +284,7 @@ class _Job:
             return Outcome(self.item, "there", self.was_there)
         if self.saved is not None:
             assert self.shot is not None
-            frames, (width, height) = self.shot.settings.num_frames, self.shot.picture.size
+            frames, height, width, _ = self.shot.finisher.frames_shape
             plural = "" if frames == 1 else "s"
             shown = f"{self.saved.main}: {frames} frame{plural}, {width}x{height}, {self.seconds:.1f} s"
             return Outcome(self.item, "made", self.saved.record, shown, seconds=self.seconds)

@@ -131,12 +131,13 @@ def _with_size(settings: SamplingSettings, model: ModelConfig, image: Mapping[st
 @cache
 def _as_json(values: ModelConfig) -> dict[str, Any]:
     as_json: dict[str, Any] = json.loads(json.dumps(asdict(values)))
+    del as_json["enhance"]  # a parameter's default, which records hold resolved
     return as_json
 
 
 def _recorded_model(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record's configuration as one of today: an older one names a family, and means what this took in and made."""
-    model = dict(record["model"])
+    model = {name: value for name, value in record["model"].items() if name != "enhance"}
     family = model.pop("family", None)
     if family in ("svd", "sv3d"):
         model |= {"input": "object" if family == "sv3d" else "picture", "ends_at_input": family == "sv3d"}

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..checkpoint.diffusers_configs import component_configs, has_its_conditions
-from ..checkpoint.layouts import diffusers_folder
+from ..checkpoint.loading import diffusers_folder
 from ..config import ModelConfig
 from ..errors import UserError
 from ..models.video_model import VideoModel, is_used_when_sampling

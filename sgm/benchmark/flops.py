@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
-from ..diffusion.guidance import clips_a_step
+from ..diffusion.edm import clips_a_step
 from ..models.video_model import empty_model
 from .timing import measure_in_turn
 

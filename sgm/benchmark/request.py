@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..parameters.choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
 from ..parameters.parameter import NAME, NAMES, NUMBER, PATH, TRUTH, WHOLE, Kind, parameter, read_fields
 from ..parameters.presets import PRESETS
-from ..storage.folders import output_folder
+from ..storage.files import output_folder
 
 
 def _read_size(value: Any) -> tuple[int, int]:

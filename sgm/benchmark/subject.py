@@ -15,7 +15,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..diffusion.guidance import clips_a_step
+from ..diffusion.edm import clips_a_step
 from ..generation.pipeline import Pipeline
 from ..models.conditioner import embed_scalars
 from ..outputs.clip_files import DEFAULT_QUALITY

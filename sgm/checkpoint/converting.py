@@ -17,9 +17,17 @@ from ..storage.files import write_whole
 from .diffusers_configs import write_configs
 from .files import COMPONENTS, SUFFIXES, is_safetensors
 from .identifying import fitting_versions
-from .layouts import Layout, Place, diffusers_folder, single_file
-from .loading import compare, held_by, layout_of, read_parameters
-from .reading import open_weights
+from .loading import (
+    Layout,
+    Place,
+    compare,
+    diffusers_folder,
+    held_by,
+    layout_of,
+    open_weights,
+    read_parameters,
+    single_file,
+)
 from .weights import DTYPES, Weights
 from .writing import write_safetensors
 

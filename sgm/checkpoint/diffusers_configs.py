@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig
-from ..diffusion.schedule import SIGMA_MAX, SIGMA_MIN
-from ..models.clip import MEAN, STD
+from ..diffusion.edm import SIGMA_MAX, SIGMA_MIN
+from ..models.conditioner import MEAN, STD
 
 # What diffusers' video classes have no setting for: into how many groups they divide channels to normalise them; and
 # the temporal decoder has as many blocks in its middle as in a level of the encoder, where here there are always two.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ..config import RELEASES
 from ..errors import UserError
-from ..storage.folders import bundled_checkpoint_folder, checkpoint_folders, is_checkout, user_checkpoint_folder
+from ..storage.files import bundled_checkpoint_folder, checkpoint_folders, is_checkout, user_checkpoint_folder
 from .fetching import cache_folder
 from .files import Checkpoint, weight_files
 from .hub import fetch, find_cached
@@ -27,7 +27,7 @@ def find_checkpoint(
         version: which model they are for.
         named: a file, a folder of diffusers' layout, or a repository of huggingface.co, `owner/name[@revision]`. None
             stands for `<version>.safetensors`, or a folder `<version>`, among the bundled checkpoints or the user's
-            (see `sgm.storage.folders`), or for the version's own repository, in this order.
+            (see `sgm.storage.files`), or for the version's own repository, in this order.
         download: whether what is not there may be fetched from the repository; without it only its cache is used.
 
     Raises UserError where there are none, saying how to get them.

@@ -9,9 +9,7 @@ from pathlib import Path
 from ..config import RELEASES, load_config
 from ..models.video_model import VideoModel, empty_model
 from .files import weight_files
-from .layouts import OPTIONAL_PARTS
-from .loading import Comparison, compare, held_by, is_beside_the_model, layout_of
-from .reading import open_weights
+from .loading import OPTIONAL_PARTS, Comparison, compare, held_by, is_beside_the_model, layout_of, open_weights
 from .weights import Weights
 
 PRECISIONS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}

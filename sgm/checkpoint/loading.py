@@ -1,16 +1,17 @@
 """Reads a checkpoint into a model: strictly, once, and only what sampling uses.
 
-The model is built on the meta device, its keys and shapes are compared with the files' headers, and each tensor is then
-read, converted and assigned, so that no second copy of the weights ever exists.
+A layout says where a file or a folder keeps each parameter. The model is built on the meta device, its keys and shapes
+are compared with the files' headers, and each tensor is then read, converted and assigned, so that no second copy of
+the weights ever exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,15 +19,103 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..errors import UserError
 from ..models.video_model import VideoModel, empty_model, is_used_when_sampling
-from .layouts import OPTIONAL_PARTS, Layout, diffusers_folder, single_file
-from .reading import open_weights
-from .weights import DTYPES, Shape, Weights, printable
+from .diffusers_names import diffusers_names
+from .files import is_safetensors, weight_files
+from .torch_archive import TorchArchive
+from .weights import DTYPES, Folder, Safetensors, Shape, Weights, printable
+
+# Halves of the autoencoders that sampling doesn't use. Released files hold them, diffusers' folder has no place for
+# them, and a file made from such a folder is without them.
+OPTIONAL_PARTS = (
+    "conditioner.vae.decoder.",
+    "conditioner.vae.post_quant_conv.",
+    "first_stage.encoder.",
+    "first_stage.quant_conv.",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layout keeps one parameter.
+
+    keys: nearly always one; of several, each holds an equal share of the parameter's rows, in order.
+    form: "same"; "matrix", a 1x1 convolution's weight without its two axes of length 1; or "transposed".
+    """
+
+    keys: tuple[str, ...]
+    form: Literal["same", "matrix", "transposed"] = "same"
+
+    def is_within(self, component: str) -> bool:
+        """Whether the parameter is in this component of a folder."""
+        return self.keys[0].startswith(f"{component}/")
+
+    def within(self, component: str) -> Place:
+        """The same place with the keys of the component's own file."""
+        return replace(self, keys=tuple(key.removeprefix(f"{component}/") for key in self.keys))
+
+    def shapes(self, shape: Shape) -> dict[str, Shape]:
+        """The shape of the tensor under each key, for a parameter of this shape."""
+        if self.form == "matrix":
+            shape = shape[:2]
+        elif self.form == "transposed":
+            shape = shape[::-1]
+        return {key: (shape[0] // len(self.keys), *shape[1:]) if shape else shape for key in self.keys}
+
+    def take_apart(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The tensor under each key."""
+        if self.form == "matrix":
+            parameter = parameter.flatten(1)
+        elif self.form == "transposed":
+            parameter = parameter.T
+        if len(self.keys) == 1:
+            return {self.keys[0]: parameter}
+        return dict(zip(self.keys, parameter.chunk(len(self.keys)), strict=True))
+
+    def put_together(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The parameter, of the tensors under the keys."""
+        parameter = tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+        if self.form == "matrix":
+            return parameter[:, :, None, None]
+        return parameter.T if self.form == "transposed" else parameter
+
+
+Layout = Mapping[str, Place]
+
+
+def single_file(model: VideoModel) -> Layout:
+    """As Stability AI released the weights."""
+    return {name: Place((key,)) for name, key in model.checkpoint_keys()}
+
+
+def diffusers_folder(model: VideoModel) -> Layout:
+    """As diffusers keeps them; keys are `unet/KEY`, `vae/KEY` and `image_encoder/KEY`. OPTIONAL_PARTS have no place."""
+    names = diffusers_names(model)
+    assert all(name.startswith(OPTIONAL_PARTS) for name in model.state_dict().keys() - names.keys())
+    return {name: _place_in_folder(name, key) for name, key in names.items()}
+
+
+def _place_in_folder(name: str, key: str) -> Place:
+    if ".attn.in_proj_" in name:  # queries, keys and values have one weight here and three there
+        return Place(tuple(key.replace("{qkv}", letter) for letter in "qkv"))
+    if name == "conditioner.clip.proj":
+        return Place((key,), "transposed")
+    is_attention_of_vae = ".mid.attn_1." in name and ".norm." not in name and name.endswith(".weight")
+    return Place((key,), "matrix" if is_attention_of_vae else "same")
+
 
 # What a checkpoint may hold beside the model: the text tower of CLIP, which the released files carry and image
 # conditioning never uses, and the patches' numbers, which transformers wrote before its version 4.31.
 _TEXT_TOWER = "conditioner.embedders.0.open_clip.model."
 _IMAGE_TOWER = _TEXT_TOWER + "visual."
 _POSITION_IDS = "image_encoder/vision_model.embeddings.position_ids"
+
+
+def open_weights(path: Path) -> Weights:
+    """The weights in a file or in diffusers' folder. Raises UserError for what can't be read as such."""
+    weight_files(path)
+    if path.is_dir():
+        return Folder(path)
+    return Safetensors(path) if is_safetensors(path) else TorchArchive(path)
 
 
 @dataclass(frozen=True)

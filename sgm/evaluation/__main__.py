@@ -1,4 +1,4 @@
-"""`python -m sgm.evaluation VERSION`: measures a bundled model on held-out data, or draws its clips."""
+"""`python -m sgm.evaluation`: measures a bundled model on held-out data, or what finishes clips on videos."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.finding import find_checkpoint
-from ..config import RELEASES
+from ..config import RELEASES, load_config
 from ..errors import UserError
+from ..inputs.find import VIDEO_SUFFIXES
 from ..metrics.tables import check_can_write, write_json
 from ..parameters.choices import device_parameter, fp8_parameter, precision_parameter
 from ..parameters.command_line import Command, run
+from ..parameters.finishing import ENHANCEMENTS
 from ..parameters.parameter import NAME, PATH, TRUTH, WHOLE, parameter, read_fields
 from ..parameters.presets import PRESETS
 from ..progress import Progress
-from ..storage.folders import output_folder
+from ..storage.files import output_folder
 
 if TYPE_CHECKING:
     from ..generation.pipeline import Pipeline
@@ -44,7 +46,7 @@ class EvaluationRequest:
         None,
         PATH,
         "The JSON file for the scores; an earlier one is replaced.",
-        default_text="outputs/evaluation/VERSION.json, or VERSION-losses.json",
+        default_text="outputs/evaluation/VERSION.json, or VERSION-losses.json, or VERSION-details.json",
     )
     picture: Path | None = parameter(
         None,
@@ -57,6 +59,13 @@ class EvaluationRequest:
         TRUTH,
         "Measure instead what each preset and each way to save time or memory loses.",
         default_text="no",
+    )
+    enhance: str | None = parameter(
+        None,
+        NAME,
+        "Measure instead what this makes of held-out photographs in motion, as soft and noisy as the version's clips.",
+        choices=ENHANCEMENTS[1:],
+        default_text="none",
     )
     num_objects: int = parameter(128, WHOLE, "How many held-out objects sv3d_tiny orbits.", low=1, high=10**6)
     num_pictures: int = parameter(
@@ -75,14 +84,38 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         read_fields(self)
         if self.output is None:
-            name = f"{self.version}-losses.json" if self.losses else f"{self.version}.json"
-            object.__setattr__(self, "output", output_folder("evaluation") / name)
+            what = "-losses" if self.losses else f"-{self.enhance}" if self.enhance else ""
+            object.__setattr__(self, "output", output_folder("evaluation") / f"{self.version}{what}.json")
+        if self.enhance is not None:
+            for name in ("losses", "picture"):
+                if getattr(self, name):
+                    raise UserError(f"enhance measures something else than {name}: omit one of the two")
+            if load_config(self.version).input == "object":
+                raise UserError(f"{self.version} can't use enhance {self.enhance}: give svd_tiny")
         if self.losses:
             for name, default in {"picture": None, "preset": "exact", "num_steps": None, "fp8": "off"}.items():
                 if getattr(self, name) != default:
                     raise UserError(f"losses sets these itself: omit {name}")
         if self.picture is not None and self.picture.suffix.lower() not in PICTURE_SUFFIXES:
             raise UserError(f"picture can't be {str(self.picture)!r}: give a name ending in .webp or .gif")
+
+
+@dataclass(frozen=True)
+class InterpolationRequest:
+    """A measurement of interpolation as requested on the command line."""
+
+    videos: Path = parameter(None, PATH, "A video file, or a folder of them.", default_text="none")
+    output: Path = parameter(
+        output_folder("evaluation") / "interpolation.json",
+        PATH,
+        "The JSON file for the scores; an earlier one is replaced.",
+    )
+    most_frames: int = parameter(120, WHOLE, "How many frames of each video to read.", low=3, high=10**6)
+
+    def __post_init__(self) -> None:
+        read_fields(self)
+        if self.videos is None:
+            raise UserError("videos is missing: give a video file, or a folder of them")
 
 
 COMMAND = Command[EvaluationRequest](
@@ -94,8 +127,52 @@ COMMAND = Command[EvaluationRequest](
 )
 
 
+INTERPOLATION = Command[InterpolationRequest](
+    usage="python -m sgm.evaluation interpolation VIDEOS",
+    purpose="Measures --out_fps on videos: leaves out every second frame, makes it again, and compares.",
+    kinds=(InterpolationRequest,),
+    leading=("videos",),
+    example="--most_frames 40",
+)
+
+
+def measure_interpolation(request: InterpolationRequest) -> None:
+    """Measure on each video, with progress on stderr."""
+    from .interpolation import evaluate_interpolation
+
+    check_can_write(request.output)
+    track = partial(Progress().track, unit="video")
+    report = evaluate_interpolation(_videos_in(request.videos), request.most_frames, track)
+    write_json(request.output, report.as_json())
+    sys.stdout.write(f"{report.title}\n\n{report.table()}\n\nwritten to {request.output}\n")
+
+
+def _videos_in(path: Path) -> list[Path]:
+    """The video, or those in the folder. Raises UserError where there are none."""
+    found = sorted(path.iterdir()) if path.is_dir() else [path]
+    videos = [file for file in found if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()]
+    if not videos:
+        raise UserError(f"{path} is no video, and no folder of any: give a file ending in {', '.join(VIDEO_SUFFIXES)}")
+    return videos
+
+
+def measure_enhancement(request: EvaluationRequest) -> None:
+    """Measure on each held-out clip, with progress on stderr."""
+    from ..enhance.details import carry_details
+    from .enhancement import evaluate_enhancement, true_clips
+
+    check_can_write(request.output)
+    track = partial(Progress().track, "clips", unit="clip")
+    report = evaluate_enhancement(carry_details, list(true_clips()), track)
+    write_json(request.output, {"enhance": request.enhance, **report.as_json()})
+    sys.stdout.write(f"{report.title}\n\n{report.table()}\n\nwritten to {request.output}\n")
+
+
 def evaluate(request: EvaluationRequest) -> None:
     """Measure or draw, with progress on stderr."""
+    if request.enhance is not None:
+        measure_enhancement(request)
+        return
     checkpoint = find_checkpoint(request.version, request.checkpoint)
     check_can_write(request.picture or request.output)
 
@@ -178,6 +255,9 @@ def _losses(load_with: Callable[..., Pipeline], request: EvaluationRequest) -> t
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command with the arguments `words`; returns the exit code (see `command_line.run`)."""
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["interpolation"]:
+        return run(INTERPOLATION, measure_interpolation, words[1:])
     return run(COMMAND, evaluate, words)
 
 

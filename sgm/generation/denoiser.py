@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import GuidanceConfig
-from ..diffusion.guidance import guidance_scales, guide
-from ..diffusion.sampler import SAMPLERS, Denoiser, Track, start
-from ..diffusion.scaling import denoise
-from ..diffusion.schedule import SCHEDULES
+from ..diffusion.edm import SAMPLERS, SCHEDULES, Denoiser, Track, denoise, guidance_scales, guide, start
 from ..models.conditioner import Conditioning
 from ..models.feature_cache import FeatureCache
 from ..models.unet import VideoUNet

@@ -11,10 +11,10 @@ from ..parameters.sampling import Framing
 
 
 def fit(image: Image.Image, config: ModelConfig, framing: Framing) -> Image.Image:
-    """The RGB picture that the model sees: its object framed on white, or the whole image, scaled and cropped.
+    """The RGB picture that the model sees: its object framed on white, or all of it, scaled and cropped.
 
-    Raises UserError for an image without an object, an object that can't be cut out, and a shape that gives no valid
-    size.
+    Raises UserError for an image without an object, an object that can't be
+    cut out, and a shape that no size follows from.
     """
     size = fitted_size(image.size, config, framing)
     if config.input == "object":

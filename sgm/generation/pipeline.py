@@ -26,14 +26,23 @@ from ..outputs.record import build_record
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
-from ..runtime.devices import PRECISIONS, check_fp8, choose_device, choose_precision, give_back_memory
+from ..runtime.devices import (
+    MEMORY_MODES,
+    PRECISIONS,
+    check_fp8,
+    choose_device,
+    choose_memory,
+    choose_precision,
+    clips_with_room,
+    give_back_memory,
+)
 from ..runtime.fp8 import use_fp8
-from ..runtime.memory import MEMORY_MODES, choose_memory, clips_with_room
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.files import describe_file, write_whole
 from ..watermark.embedding import embed_watermark
 from .denoiser import Watch
+from .finishing import Finisher
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
 
@@ -71,12 +80,13 @@ class Clip:
 class Shot:
     """What one clip is made from, fitted and resolved.
 
-    picture: as the model sees it. settings: of the sampling. image_file, image_size: of the image as given, for the
-    record. stages: what fitting took.
+    picture: as the model sees it. settings: of the sampling. finisher: of the decoded frames. image_file, image_size:
+    of the image as given, for the record. stages: what fitting took.
     """
 
     picture: Image.Image
     settings: SamplingSettings
+    finisher: Finisher
     image_file: Mapping[str, str | None]
     image_size: tuple[int, int]
     stages: Mapping[str, Mapping[str, Any]]
@@ -99,12 +109,18 @@ class Take:
 
     def frames(self) -> Iterator[Pixels]:
         """The frames, chunk after chunk, uint8 (n, H, W, 3) RGB, watermarked. Each call decodes again."""
+        finisher, progress = self.shot.finisher, self.pipeline.generator.progress
+        with progress.stage("finishing", finisher.frames_shape[0], unit="frame") as advance:
+            for chunk in finisher.finish(self._decoded(), self.stages):
+                with self.stages.measure("watermarking"):
+                    marked = embed_watermark(chunk)
+                advance(len(chunk))
+                yield marked
+
+    def _decoded(self) -> Iterator[Pixels]:
         image, settings = image_to_tensor(self.shot.picture), self.shot.settings
         for chunk in self.pipeline.generator.decode(self.latents, image, settings, self.stages):
-            with self.stages.measure("watermarking"):
-                pixels = (chunk * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-                marked = embed_watermark(pixels)
-            yield marked
+            yield (chunk * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
     def record(self) -> dict[str, Any]:
         """How the clip was made; complete only after its frames have come, since it includes what that took."""
@@ -261,7 +277,8 @@ class Pipeline:
             image_file = describe_file(input_path)
             image = upright(image)
             picture = picture or fit(image, self.config, settings.framing)
-        return Shot(picture, settings, image_file, image.size, stages.measured)
+            finisher = Finisher.of(settings, image, picture.size, repeats=self.config.ends_at_input)
+        return Shot(picture, settings, finisher, image_file, image.size, stages.measured)
 
     def take(self, shots: Sequence[Shot], watch: Watch | None = None) -> list[Take]:
         """The clips of shots of one kind, which go through the UNet at once, ready to be decoded.
@@ -279,16 +296,16 @@ class Pipeline:
 
     def record_of(self, shot: Shot, stages: Mapping[str, Any], clips_at_once: int) -> dict[str, Any]:
         """The record of a shot's clip; `stages` as in `Stages.measured`."""
-        settings, size = shot.settings, shot.picture.size
-        parameters = settings.as_parameters(size)
+        settings = shot.settings
+        parameters = settings.as_parameters(shot.picture.size)
         return build_record(
             parameters={"version": self.config.version, "config": self.config_path, **parameters},
             image_file=shot.image_file,
             image_size=shot.image_size,
             checkpoint_files=self.checkpoint_files,
             model=asdict(self.config),
-            frames_shape=(settings.num_frames, size[1], size[0], 3),
-            fps=settings.fps,
+            frames_shape=shot.finisher.frames_shape,
+            fps=shot.finisher.fps,
             device=str(self.device),
             device_name=torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             precision=self.precision,

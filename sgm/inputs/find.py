@@ -28,7 +28,7 @@ def check_image_path(path: Path) -> None:
     except (OSError, ValueError) as error:  # a name too long; a character that no name has
         raise UserError(f"{path} can't be read ({error}): give the path of an image") from error
     if not is_file:
-        raise UserError(f"{path} does not exist: give the path of an image")
+        raise UserError(f"{path} does not exist{' as a file' if path.exists() else ''}: give the path of an image")
     if not _has_image_suffix(path) and path.suffix.lower() not in VIDEO_SUFFIXES:
         raise UserError(f"{path} is not an image by its name: it must end in one of {ALLOWED}, or be a video")
 

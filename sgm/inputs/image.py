@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
-import subprocess
 import warnings
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,23 +16,26 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from sgm.errors import UserError
+from sgm.inputs.coded_colours import HEAD_BYTES, coded_profile
 from sgm.inputs.colours import to_rgb_or_rgba
 from sgm.inputs.find import VIDEO_SUFFIXES
 from sgm.inputs.tiff import is_deep_tiff, read_deep_tiff
+from sgm.inputs.video import first_frame
+from sgm.storage.files import open_regular
 
 if TYPE_CHECKING:
     import torch
 
 # Pillow knows many more formats, some of which start other programs; a file's content decides, not its suffix.
-FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+FILE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 KNOWN_FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # ISO/IEC 23008-12
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf"}  # ISO/IEC 23008-12
 
 MAX_PIXELS = 150_000_000  # takes in a phone's 108 megapixels (half a GB decoded); a decompression bomb has more
 MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, over all its scans: usual ones have ten
 START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # ITU-T T.81, table B.1
 JPEG_MARKER = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd8\xff]")  # those with a length
-SECONDS_FOR_A_FRAME = 60.0
 MIN_SIDE = 16  # anything smaller is a dot, a line or a tracking pixel, not a picture
 MAX_ASPECT = 8  # long side to short side: a model that saw 16:9 makes nothing of a ribbon
 MAX_OUTPUT_SIDE = 4096
@@ -61,7 +62,9 @@ def read_image(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: give the path of an image") from error
     except Exception as error:  # a damaged file makes decoders raise nearly anything
-        reason = "no known image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = getattr(error, "strerror", None) or error  # an OSError's words, without its number and the path again
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "no known image format"
         raise UserError(f"{path} can't be read as an image ({reason}): give a complete {KNOWN_FORMATS} file") from error
     if min(image.size) < MIN_SIDE:
         raise UserError(
@@ -87,26 +90,42 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _decoded(path: Path) -> Image.Image:
     """The picture of a file, upright, in the file's own colours."""
+    with open_regular(path) as file:
+        head = file.read(HEAD_BYTES)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _first_frame(path)
-    with path.open("rb") as file:
-        start = file.read(12)
-    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
-        import pillow_heif  # only for such files
-
-        pillow_heif.register_heif_opener()
-        formats: tuple[str, ...] = ("HEIF",)
-    elif is_deep_tiff(path):
+        return first_frame(path, MAX_PIXELS)
+    if is_deep_tiff(path):
         return upright(read_deep_tiff(path, MAX_PIXELS))
-    else:
-        formats = FILE_FORMATS
-    with Image.open(path, formats=formats) as image:
+    with _opened(path, _brands(head)) as image:
         if math.prod(image.size) > MAX_PIXELS:
             raise Image.DecompressionBombError
         if image.format in ("JPEG", "MPO"):
             _check_scans(path, math.prod(image.size))
         image.load()
+        if profile := coded_profile(image, head):
+            image.info["icc_profile"] = profile
         return upright(image)
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """The major and the compatible brands of an ISO base media file (ISO/IEC 14496-12), none of another file."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[at : at + 4] for at in (8, *range(16, end, 4))}  # a version number stands between them
+
+
+def _opened(path: Path, brands: set[bytes]) -> Image.Image:
+    """The file as Pillow opens it, not decoded yet. By itself Pillow goes by the major brand alone."""
+    if brands & AVIF_BRANDS:
+        from PIL.AvifImagePlugin import AvifImageFile
+
+        return AvifImageFile(path)
+    if brands & HEIF_BRANDS:
+        from pillow_heif import HeifImageFile  # only for such files
+
+        return HeifImageFile(path)
+    return Image.open(path, formats=FILE_FORMATS)
 
 
 def _check_scans(path: Path, pixels: int) -> None:
@@ -124,29 +143,6 @@ def _check_scans(path: Path, pixels: int) -> None:
                 raise ValueError(f"it has more than {most} scans, which would take minutes: save it anew")
             length = int.from_bytes(content[marker.end() : marker.end() + 2], "big")
             position = marker.end() + max(length, 2)
-
-
-def _first_frame(path: Path) -> Image.Image:
-    """A video's first frame, turned as the camera notes.
-
-    FFmpeg by itself: imageio's plugin for it leaves pipes open where a file is no video.
-    """
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    if not path.is_file():
-        raise FileNotFoundError
-    full_colour = "scale=out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
-    only_the_file = ["-protocol_whitelist", "file", "-format_whitelist", "mov,matroska,avi"]  # no lists of other files
-    command = [get_ffmpeg_exe(), "-v", "error", *only_the_file, "-max_pixels", str(MAX_PIXELS), "-i", f"file:{path}"]
-    command += ["-frames:v", "1", "-vf", full_colour]
-    command += ["-f", "image2pipe", "-c:v", "png", "pipe:1"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS_FOR_A_FRAME)
-    if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(said[-1] if said else "it has no picture")
-    with Image.open(BytesIO(done.stdout), formats=["PNG"]) as frame:
-        frame.load()
-        return frame
 
 
 def over_white(image: Image.Image) -> Image.Image:

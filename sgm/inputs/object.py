@@ -23,14 +23,16 @@ MATTING_SIDE = 768  # alpha matting solves a linear system over all pixels; SV3D
 MAX_CANVAS_SIDE = 16384  # a square canvas of this side takes 1 GiB
 VISIBLE_ALPHA = 16  # of 255: fainter than this nobody sees it on white
 CLEAR_SHARE, DUST_SHARE = 0.0001, 0.001
+CORNER_SHARE = 1 / 16  # of the shorter side: what may be clear of an opaque picture with rounded corners
 MEND = "or give an image whose background is transparent already"
 
 
 def cut_out(image: Image.Image) -> Image.Image:
     """Image of any mode -> RGBA in which the background is transparent.
 
-    One whose background is clear already comes back as it is. Any other, an RGBA that is opaque or nearly so too, is
-    shrunk to at most 768 pixels a side and goes through rembg: U2-Net finds the object and alpha matting its edge.
+    One whose background is clear already comes back as it is. Any other, such as an RGBA that is opaque, nearly so or
+    clear in rounded corners alone, is shrunk to at most 768 pixels a side and goes through rembg: U2-Net finds the
+    object and alpha matting its edge.
     rembg fetches U2-Net's 168 MiB when they are first needed, and keeps them in its own folder; a line in the log says
     so.
 
@@ -80,9 +82,21 @@ def frame_object(image: Image.Image, size: int, image_frame_ratio: float | None 
 
 
 def _has_clear_background(image: Image.Image) -> bool:
-    """Whether at least one in ten thousand pixels of an RGBA image is more transparent than not."""
-    histogram = image.getchannel("A").histogram()
-    return sum(histogram[:128]) >= CLEAR_SHARE * image.width * image.height
+    """Whether at least one in ten thousand pixels of an RGBA image is more transparent than not.
+
+    Rounded corners, as of a screenshot, are no background: pixels that are clear in two to four corners and nowhere
+    else.
+    """
+    clear = np.asarray(image.getchannel("A")) < 128
+    count = int(np.count_nonzero(clear))
+    side = max(1, round(CORNER_SHARE * min(clear.shape)))
+    corners = [int(np.count_nonzero(clear[down, across])) for down in _ends(side) for across in _ends(side)]
+    has_rounded_corners = sum(corners) == count and sum(corner > 0 for corner in corners) > 1
+    return count >= CLEAR_SHARE * clear.size and not has_rounded_corners
+
+
+def _ends(side: int) -> tuple[slice, slice]:
+    return slice(side), slice(-side, None)
 
 
 def _visible_box(image: Image.Image) -> tuple[int, int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Layers that the UNet and the autoencoder share.
+"""Layers that the UNet and the autoencoder share, and the transformer blocks over pixels and over frames.
 
 Shapes are written as einops writes them: `b` clips, `t` frames, `c` channels, `h` height, `w` width; `n` is any batch.
 Frames travel as `(b t) c h w` in channels-last memory: then tokens `(b t) (h w) c` and clips `b c t (h w)` are views of
@@ -11,7 +11,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 
@@ -103,3 +103,189 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N c h w -> n c 2h 2w."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+MAX_SEQUENCES = 2**16 - 1  # at once in CUDA's kernels (pytorch/pytorch#146704); pixels of a few clips are more
+
+
+class Blend(nn.Module):
+    """A learned mix of the spatial and the temporal path: a * spatial + (1 - a) * temporal, a = sigmoid(mix_factor)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """Two tensors of one shape -> the same shape."""
+        return torch.lerp(temporal, spatial, self.mix_factor.sigmoid().to(spatial.dtype))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over tokens (n, l, c)."""
+
+    def __init__(self, channels: int, head_channels: int):
+        super().__init__()
+        self.head_channels = head_channels
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, l, c) -> (n, l, c)."""
+        q, k, v = (
+            rearrange(project(tokens), "n l (heads d) -> n heads l d", d=self.head_channels)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        return self.to_out(rearrange(attend(q, k, v), "n heads l d -> n l (heads d)"))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention (n, heads, l, d) -> (n, heads, l, d), of any number of sequences."""
+    if len(q) <= MAX_SEQUENCES:
+        return F.scaled_dot_product_attention(q, k, v)
+    parts = zip(*(each.split(MAX_SEQUENCES) for each in (q, k, v)), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
+
+
+class CrossAttention(nn.Module):
+    """Multi-head cross-attention to a clip's context, the same for all of its frames and pixels.
+
+    To a context of one token it is no attention at all: the softmax over a single key is 1 whatever the query, so the
+    result is the projected value, equal for every query. The query's and the key's weights, which the released
+    checkpoints hold, then have no influence, and sampling doesn't load them (see `is_used_when_sampling`).
+    """
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
+        super().__init__()
+        self.head_channels = head_channels
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context_dim, channels, bias=False)
+        self.to_v = nn.Linear(context_dim, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, tokens: Tensor, norm: nn.LayerNorm, context: Tensor) -> Tensor:
+        """Tokens (b t) s c, context (b, m, context_dim) -> (b t) s c, or (b t) 1 c for m = 1, to be added to tokens.
+
+        norm: of the query's tokens.
+        """
+        frames = len(tokens) // len(context)
+        if context.shape[1] == 1:
+            return repeat(self.to_out(self.to_v(context)), "b 1 c -> (b t) 1 c", t=frames)
+        q = rearrange(self.to_q(norm(tokens)), "(b t) s (n d) -> b n (t s) d", t=frames, d=self.head_channels)
+        k, v = (
+            rearrange(project(context), "b m (n d) -> b n m d", d=self.head_channels)
+            for project in (self.to_k, self.to_v)
+        )
+        return self.to_out(rearrange(attend(q, k, v), "b n (t s) d -> (b t) s (n d)", t=frames))
+
+
+class GatedProjection(nn.Module):
+    """GEGLU (arXiv:2002.05202): one half of the projection, gated by the GELU of the other."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.proj = nn.Linear(in_channels, 2 * out_channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., in_channels) -> (..., out_channels)."""
+        value, gate = self.proj(tokens).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward, four times as wide inside.
+
+    Each token is transformed by itself, and inside takes ten times its memory; with `tokens_at_once` set, only so many
+    tokens go through at a time.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.tokens_at_once: int | None = None
+        # Index 1 was a dropout in training; the released keys count it.
+        self.net = nn.Sequential(
+            GatedProjection(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, l, c) -> (n, l, c)."""
+        if self.tokens_at_once is None:
+            return self.net(tokens)
+        result = torch.empty_like(tokens)
+        every, made = (rearrange(each, "n l c -> (n l) c") for each in (tokens, result))  # views
+        for start in range(0, len(every), self.tokens_at_once):
+            some = slice(start, start + self.tokens_at_once)
+            made[some] = self.net(every[some])
+        return result
+
+
+class SpatialBlock(nn.Module):
+    """Transformer block over the pixels of each frame."""
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
+        super().__init__()
+        self.attn1 = SelfAttention(channels, head_channels)
+        self.attn2 = CrossAttention(channels, context_dim, head_channels)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """Tokens (b t) (h w) c, context (b, m, context_dim) -> (b t) (h w) c."""
+        tokens = tokens + self.attn1(self.norm1(tokens))
+        tokens = tokens + self.attn2(tokens, self.norm2, context)
+        return tokens + self.ff(self.norm3(tokens))
+
+
+class TemporalBlock(nn.Module):
+    """Transformer block over the frames at each pixel, with a feed-forward before it as well."""
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int):
+        super().__init__()
+        self.norm_in = nn.LayerNorm(channels)
+        self.ff_in = FeedForward(channels)
+        self.attn1 = SelfAttention(channels, head_channels)
+        self.attn2 = CrossAttention(channels, context_dim, head_channels)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        """Tokens (b t) s c of s = h * w pixels, context (b, m, context_dim) -> (b t) s c."""
+        pixels = tokens.shape[1]
+        tokens = tokens + self.ff_in(self.norm_in(tokens))
+        by_pixel = rearrange(self.norm1(tokens), "(b t) s c -> (b s) t c", t=num_frames)
+        tokens = tokens + rearrange(self.attn1(by_pixel), "(b s) t c -> (b t) s c", s=pixels)
+        tokens = tokens + self.attn2(tokens, self.norm2, context)
+        return tokens + self.ff(self.norm3(tokens))
+
+
+class SpatioTemporalTransformer(nn.Module):
+    """One spatial and one temporal transformer block, blended, around a residual connection."""
+
+    def __init__(self, channels: int, context_dim: int, head_channels: int, norm_groups: int):
+        super().__init__()
+        self.channels = channels
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, context_dim, head_channels)])
+        self.time_stack = nn.ModuleList([TemporalBlock(channels, context_dim, head_channels)])
+        self.time_pos_embed = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, channels)
+        )
+        self.time_mixer = Blend()
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, context: Tensor, num_frames: int) -> Tensor:
+        """X (b t) c h w, context (b, m, context_dim) -> (b t) c h w."""
+        num_clips, height = len(x) // num_frames, x.shape[2]
+        tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
+        spatial = self.transformer_blocks[0](tokens, context)
+        frame_numbers = sinusoid(torch.arange(num_frames, device=x.device), self.channels).to(x.dtype)
+        positions = repeat(self.time_pos_embed(frame_numbers), "t c -> (b t) 1 c", b=num_clips)
+        temporal = self.time_stack[0](spatial + positions, context, num_frames)
+        tokens = self.proj_out(self.time_mixer(spatial, temporal))
+        return x + rearrange(tokens, "n (h w) c -> n c h w", h=height)

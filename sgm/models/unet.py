@@ -7,8 +7,17 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import UNetConfig
-from .attention import Blend, SpatioTemporalTransformer
-from .layers import Conv3x3, FrameConv, TimestepResBlock, Upsample, clips_to_frames, frames_to_clips, sinusoid
+from .layers import (
+    Blend,
+    Conv3x3,
+    FrameConv,
+    SpatioTemporalTransformer,
+    TimestepResBlock,
+    Upsample,
+    clips_to_frames,
+    frames_to_clips,
+    sinusoid,
+)
 
 
 class VideoResBlock(TimestepResBlock):

@@ -10,7 +10,7 @@ model       the model's complete configuration
 device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a CPU), and
             device_name (the graphics card's)
 output      frames, width, height, fps; when saved, formats and quality
-camera      elevations_deg, azimuths_deg: one angle per frame (orbits only)
+camera      elevations_deg, azimuths_deg: one angle per view that was generated (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
 packages    versions of Python and of the packages that decide what a clip looks like
 stages      for each stage: seconds, peak_memory_bytes, memory (see `sgm.stages`); for all clips_at_once, the clips that
@@ -154,7 +154,7 @@ def build_record(
 
     image_file: as from `describe_file`; checkpoint_files: the content of the checkpoint section. image_size:
     (width, height) of the image as given. frames_shape: (T, H, W, 3). The angles are given only for orbits, one per
-    frame.
+    view.
     """
     frames, height, width = frames_shape[:3]
     record: dict[str, Any] = {
@@ -178,7 +178,7 @@ def build_record(
     if elevations_deg is not None or azimuths_deg is not None:
         assert elevations_deg is not None, "a camera has both angles"
         assert azimuths_deg is not None, "a camera has both angles"
-        assert len(elevations_deg) == len(azimuths_deg) == frames, "one elevation and one azimuth per frame"
+        assert len(elevations_deg) == len(azimuths_deg), "one elevation and one azimuth per view"
         record["camera"] = {"elevations_deg": elevations_deg, "azimuths_deg": azimuths_deg}
     as_json: dict[str, Any] = json.loads(_to_json(record))
     return as_json

@@ -6,11 +6,11 @@ from typing import Any
 
 from .parameter import DEVICE, NAME, TRUTH, parameter
 
-SCHEDULES = ("karras", "ays")  # computed in `sgm.diffusion.schedule`
-SAMPLERS = ("euler", "heun", "dpmpp_2m")  # of `sgm.diffusion.sampler`
+SCHEDULES = ("karras", "ays")  # computed in `sgm.diffusion.edm`
+SAMPLERS = ("euler", "heun", "dpmpp_2m")  # of `sgm.diffusion.edm`
 PRECISIONS = ("fp16", "bf16", "fp32")
 FP8_MODES = ("off", "weights", "linears")  # see `sgm.runtime.fp8`
-MEMORY_MODES = ("high", "low", "lowest")  # see `sgm.runtime.memory`
+MEMORY_MODES = ("high", "low", "lowest")  # see `sgm.runtime.devices`
 
 
 def device_parameter() -> Any:

@@ -18,6 +18,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 from .. import __version__
 from ..errors import UserError, in_one_line, is_out_of_memory, unknown_parameter
 from ..progress import open_standard_streams, print_safely
+from ..storage.locks import take_quick_ctrl_c_as_one
 from .parameter import PATH, TRUTH, Parameter, parameters_of
 
 Request = TypeVar("Request")
@@ -97,6 +98,8 @@ def run(command: Command[Request], work: Callable[[Request], int | None], words:
         return DONE
     # OpenMP's threads busy-wait by default, which makes everything ten times slower on cores that others use, too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if is_whole_process:
+        take_quick_ctrl_c_as_one()
     verbose = False
     try:
         given = read_flags(words, command)

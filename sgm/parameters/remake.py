@@ -40,7 +40,7 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
     Raises UserError for a file that isn't a record, and for a record that holds anything else.
     """
     record = read_record(record_path)
-    parameters, output = record["parameters"], record["output"]
+    parameters, output = _completed(record), record["output"]
     try:
         recorded_sampling(record)
     except UserError as error:
@@ -54,16 +54,13 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
         "device": record.get("device"),
         "precision": record.get("precision"),
         "fp8": record.get("fp8", "off"),
-        **{name: output[name] for name in ("fps", "formats", "quality") if name in output},
+        **{name: output[name] for name in ("formats", "quality") if name in output},
     }
 
 
 def recorded_sampling(record: Mapping[str, Any]) -> SamplingParameters:
     """How a record's clip is sampled. Raises UserError for parameters other than those, version and config."""
-    sampling = {
-        "fps": record["output"]["fps"],
-        **record["parameters"],
-    }  # older records keep fps only in the output section
+    sampling = _completed(record)
     for name in ("version", "config"):
         sampling.pop(name, None)
     if others := sorted(sampling.keys() - parameters_of(SamplingParameters).keys()):
@@ -72,6 +69,11 @@ def recorded_sampling(record: Mapping[str, Any]) -> SamplingParameters:
             " clip is sampled: remove it, or use the version of this program that wrote it"
         )
     return SamplingParameters(**sampling)
+
+
+def _completed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a record, with what older records lack: their clips play as they were made."""
+    return {"enhance": "none", "fps": record["output"]["fps"], **record["parameters"]}
 
 
 def _check_config(record_path: Path, path: str) -> None:

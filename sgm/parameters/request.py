@@ -13,7 +13,7 @@ from typing import Any
 from ..config import RELEASES, ModelConfig, load_config
 from ..errors import UserError, unknown_parameter
 from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
-from ..storage.folders import example_folder, output_folder
+from ..storage.files import example_folder, output_folder
 from .choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
 from .parameter import (
     NAME,

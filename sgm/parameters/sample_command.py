@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..config import RELEASES, load_config
 from ..progress import print_safely
+from ..storage.files import is_checkout
 from . import command_line
 from .command_line import Command
 from .request import Request, make_request
@@ -17,6 +18,7 @@ GROUPS = {
     "What to make": ("input_path", "version", "output_folder", "seed", "num_frames", "width", "height", "recursive"),
     "Motion": ("motion_bucket_id", "fps_id", "fps", "cond_aug"),
     "Objects and cameras": ("elevations_deg", "azimuths_deg", "image_frame_ratio"),
+    "Sharper and smoother": ("enhance", "enhance_size", "out_fps", "pingpong"),
     "Output": ("formats", "quality"),
     "Fidelity and speed": (
         *("preset", "num_steps", "schedule", "sampler", "guidance_interval", "cache_interval", "decode"),
@@ -28,13 +30,14 @@ GROUPS = {
     "Reproducing and diagnosing": ("from_record", "verbose"),
 }
 VERSION_ROW = "  {:20}  {:>6}  {:>5}  {:>9}  {}"
-EXAMPLES = """\
+PROGRAM = "python sample.py" if is_checkout() else "python -m sgm"  # an installed package has no sample.py
+EXAMPLES = f"""\
 Examples:
 
-  python sample.py photo.jpg --version svd_tiny
-  python sample.py --input_path photo.jpg --motion_bucket_id 180 --seed 7
-  python sample.py --input_path object.png --version sv3d_p --elevations_deg [10,15,20,15,10,5,0]
-  python sample.py --input_path photos/ --formats mp4,gif"""
+  {PROGRAM} photo.jpg --version svd_tiny --out_fps 24
+  {PROGRAM} --input_path photo.jpg --motion_bucket_id 180 --seed 7
+  {PROGRAM} --input_path object.png --version sv3d_p --elevations_deg [10,15,20,15,10,5,0]
+  {PROGRAM} --input_path photos/ --formats mp4,gif"""
 
 
 def _make_request(given: Mapping[str, str]) -> Request:
@@ -61,7 +64,7 @@ def _values(request: Request) -> str:
 
 
 SAMPLE = Command[Request](
-    usage="python sample.py [INPUT_PATH]",
+    usage=f"{PROGRAM} [INPUT_PATH]",
     purpose="Makes a video from an image: a photo comes to life (svd), or a camera circles an object (sv3d).",
     kinds=(Request, SamplingParameters),
     make=_make_request,

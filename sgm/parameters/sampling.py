@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..inputs.image import MAX_OUTPUT_SIDE, fit_size
 from ..inputs.orbit import DEFAULT_ELEVATION_DEG, Orbit, make_orbit
 from .choices import SAMPLERS, SCHEDULES
+from .finishing import Finishing, FinishingParameters
 from .parameter import ANGLES, INTERVAL, NAME, NUMBER, SEED, WHOLE, parameter, read_fields
 from .presets import PRESETS
 
@@ -21,7 +22,7 @@ ALL_NOISE_LEVELS = (0.0, 1000.0)  # wider than any schedule
 
 
 @dataclass(frozen=True)
-class SamplingParameters:
+class SamplingParameters(FinishingParameters):
     """How one image becomes a clip, as requested. None stands for the version's own value (see `resolved_for`).
 
     Raises UserError for a value of the wrong kind or out of its range.
@@ -198,11 +199,13 @@ class SamplingParameters:
             decode=self.decode,
             orbit=self._orbit_of(num_frames) if takes_angles else None,
             framing=self._framing_for(config),
+            finishing=self.finishing_for(config),
         )
 
     def _orbit_of(self, num_frames: int) -> Orbit:
         orbit = make_orbit(num_frames, self.elevations_deg, self.azimuths_deg)
-        stands_still = len({azimuth % 360 for azimuth in orbit.azimuths_deg}) == len({*orbit.elevations_deg}) == 1
+        directions = {round(azimuth % 360, 6) % 360 for azimuth in orbit.azimuths_deg}  # 360.1 % 360 is not quite 0.1
+        stands_still = len(directions) == len({*orbit.elevations_deg}) == 1
         if self.azimuths_deg is not None and num_frames > 1 and stands_still:
             raise UserError(
                 f"azimuths_deg {list(self.azimuths_deg)} leaves the camera where it is: give angles that differ, such"
@@ -240,7 +243,7 @@ class SamplingSettings:
     """How one clip is made, with everything decided; `SamplingParameters` explains the fields.
 
     guidance_interval: the lowest and the highest noise level with guidance. fps: frames per second of the
-    video. orbit: the camera of each frame; None if the version takes no angles.
+    video before it is smoothed. orbit: the camera of each frame; None if the version takes no angles.
     """
 
     num_frames: int
@@ -259,6 +262,7 @@ class SamplingSettings:
     decode: str
     orbit: Orbit | None
     framing: Framing
+    finishing: Finishing
 
     def as_parameters(self, size: tuple[int, int] | None = None) -> dict[str, Any]:
         """The settings as fields of `SamplingParameters` that resolve to them again, for JSON.
@@ -266,10 +270,10 @@ class SamplingSettings:
         size: (width, height) of the frame, if the image has decided it.
         """
         values = asdict(self)
-        orbit, framing = values.pop("orbit"), values.pop("framing")
+        orbit, framing, finishing = (values.pop(name) for name in ("orbit", "framing", "finishing"))
         if size is not None:
             framing["width"], framing["height"] = size
-        return values | framing | (orbit or {})
+        return values | framing | finishing | (orbit or {})
 
 
 def ignored_parameters(config: ModelConfig) -> dict[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..models.attention import SpatialBlock, TemporalBlock
-from ..models.layers import TimestepResBlock
+from ..models.layers import SpatialBlock, TemporalBlock, TimestepResBlock
 from ..models.unet import VideoUNet
 
 COMPILED = (SpatialBlock, TemporalBlock, TimestepResBlock)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import ScalingType
 from torch.nn.utils import parametrize
 
-from ..models.attention import FeedForward, SelfAttention
+from ..models.layers import FeedForward, SelfAttention
 from ..models.unet import Stage, VideoUNet
 
 FP8 = torch.float8_e4m3fn

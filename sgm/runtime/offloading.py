@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.attention import FeedForward
+from ..models.layers import FeedForward
 from ..models.unet import Stage, VideoUNet
 from ..models.video_model import VideoModel
-from .memory import MEMORY_MODES, MemoryMode, has_own_memory, next_lower
+from .devices import MEMORY_MODES, MemoryMode, has_own_memory, next_lower
 
 
 def weights_device(mode: MemoryMode, device: torch.device) -> torch.device:

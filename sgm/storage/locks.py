@@ -6,17 +6,20 @@ if the shared file system supports flock, as Linux's NFS, Lustre mounted with `-
 """
 
 import errno
+import math
 import os
 import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 SECONDS_BEFORE_A_WORD = 2.0
+SECONDS_OF_ONE_CTRL_C = 1.0
 
 
 @contextmanager
@@ -38,20 +41,40 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def take_quick_ctrl_c_as_one() -> None:
+    """From now on a Ctrl-C within a second of the last one is ignored: impatience must not cut off the cleaning up.
+
+    For the main thread of a program, which still ends by a third one, later. Where Ctrl-C is ignored, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    last = -math.inf
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > SECONDS_OF_ONE_CTRL_C:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Inside the context a first Ctrl-C waits for the end, a second one doesn't. For very short work.
+    """Inside the context Ctrl-C waits for the end; one that comes more than a second later doesn't. For short work.
 
     Only the main thread is ever interrupted; elsewhere this does nothing.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield
         return
-    waiting: list[FrameType | None] = []
+    waiting: list[tuple[float, FrameType | None]] = []
 
     def wait(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, handler)
-        waiting.append(frame)
+        if not waiting:
+            waiting.append((time.monotonic(), frame))
+        elif time.monotonic() - waiting[0][0] > SECONDS_OF_ONE_CTRL_C and callable(handler):
+            handler(number, frame)
 
     handler = signal.signal(signal.SIGINT, wait)
     try:
@@ -59,7 +82,7 @@ def uninterrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, handler)
         if waiting and callable(handler):
-            handler(signal.SIGINT, waiting[0])
+            handler(signal.SIGINT, waiting[0][1])
 
 
 def _acquire(path: Path, wait: bool) -> int | None:

@@ -13,15 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from ..config import load_config
-from ..models.clip import CLIPImageTower
+from ..models.conditioner import CLIPImageTower
 from ..models.video_model import VideoModel
 from ..parameters.choices import device_parameter
 from ..parameters.command_line import Command, run
 from ..parameters.parameter import PATH, WHOLE, parameter, read_fields
 from ..progress import Progress
 from ..runtime.devices import choose_device
-from ..storage.files import file_sha256, write_whole
-from ..storage.folders import output_folder
+from ..storage.files import file_sha256, output_folder, write_whole
 from .config import TrainingConfig, find_training_config, load_training_config
 from .decoder import DecoderObjective, start_decoder
 from .decoder_start import fit_decoder

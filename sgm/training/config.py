@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from ..errors import UserError
 from ..storage.data_files import Bounds, read_dataclass
-from ..storage.folders import training_config_folder
+from ..storage.files import training_config_folder
 
 
 @dataclass(frozen=True)

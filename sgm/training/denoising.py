@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.clips import TrainingClip, orbit_excerpt, scene_excerpt, to_tensor, training_clip
-from ..diffusion.scaling import denoise
+from ..diffusion.edm import denoise
 from ..generation.denoiser import Solver, conditioned_network, sample_latents
-from ..models.attention import SpatioTemporalTransformer
 from ..models.conditioner import Conditioning
-from ..models.layers import TimestepResBlock
+from ..models.layers import SpatioTemporalTransformer, TimestepResBlock
 from ..models.unet import VideoUNet
 from ..models.video_model import VideoModel, is_used_when_sampling
 from .config import TrainingConfig

@@ -15,6 +15,7 @@ from sgm.parameters.sample_command import run
 
 PROJECT = Path(__file__).parents[2]
 SMALL = ["--version", "svd_tiny", "--num_frames", "2", "--num_steps", "1", "--width", "32", "--height", "32"]
+SMALL += ["--enhance", "none"]
 
 
 @pytest.fixture

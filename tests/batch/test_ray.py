@@ -89,10 +89,11 @@ def cluster(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     from ray.cluster_utils import Cluster
 
+    others = psutil.Process().children(recursive=True)  # such as one of multiprocessing's own
     started = Cluster(initialize_head=True, head_node_args=NODE)
     started.second = started.add_node(**NODE)
     yield started
-    processes = psutil.Process().children(recursive=True)
+    processes = [child for child in psutil.Process().children(recursive=True) if child not in others]
     started.shutdown()
     _, alive = psutil.wait_procs(processes, timeout=30)
     for process in alive:

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from sgm.checkpoint.diffusers_configs import write_configs
 from sgm.checkpoint.files import COMPONENTS
-from sgm.checkpoint.layouts import OPTIONAL_PARTS, diffusers_folder, single_file
-from sgm.checkpoint.loading import load_model
+from sgm.checkpoint.loading import OPTIONAL_PARTS, diffusers_folder, load_model, single_file
 from sgm.config import ModelConfig, load_config
-from sgm.models.clip import prepare_for_clip
+from sgm.models.conditioner import prepare_for_clip
 from sgm.models.video_model import VideoModel, empty_model, is_used_when_sampling
 from tests.models.test_diffusers import relative_difference
 from tests.small_models import deterministic_model, key_list

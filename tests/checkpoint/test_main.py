@@ -19,7 +19,7 @@ from sgm.checkpoint import converting, identifying
 from sgm.checkpoint.__main__ import main
 from sgm.checkpoint.converting import convert
 from sgm.checkpoint.files import weight_files
-from sgm.checkpoint.layouts import OPTIONAL_PARTS
+from sgm.checkpoint.loading import OPTIONAL_PARTS
 from sgm.config import ModelConfig, load_config
 from sgm.models.video_model import VideoModel, empty_model
 from tests.small_models import deterministic_state, key_list

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sgm.checkpoint.__main__ import main
-from sgm.checkpoint.reading import open_weights
+from sgm.checkpoint.loading import open_weights
 
 KEY = "model.diffusion_model.out.2.bias"  # one that a model has
 
@@ -265,7 +265,7 @@ def test_one_tensor_at_a_time_is_in_memory(tmp_path: Path) -> None:
     """That of a file with 40 tensors of 10 MB is never more than a few of them, measured in a process of its own."""
     torch.save({str(index): torch.ones(2_500_000) for index in range(40)}, tmp_path / "weights.ckpt")
     script = (
-        "import sys, resource\nfrom pathlib import Path\nfrom sgm.checkpoint.reading import open_weights\n"
+        "import sys, resource\nfrom pathlib import Path\nfrom sgm.checkpoint.loading import open_weights\n"
         "weights = open_weights(Path(sys.argv[1]))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "assert sum(float(tensor.sum()) for tensor in weights.tensors(weights.shapes)) == 1e8\n"

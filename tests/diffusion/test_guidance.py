@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sgm.config import GuidanceConfig
-from sgm.diffusion.guidance import guidance_scales, guide
+from sgm.diffusion.edm import guidance_scales, guide
 
 TRIANGLE = GuidanceConfig("triangle", min_scale=1.0, max_scale=2.5)
 LINEAR = GuidanceConfig("linear", min_scale=1.5, max_scale=3.0)

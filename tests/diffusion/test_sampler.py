@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgm.diffusion.sampler import SAMPLERS, Sampler, sample_dpmpp_2m, sample_euler, sample_heun, start
-from sgm.diffusion.schedule import karras_sigmas
+from sgm.diffusion.edm import SAMPLERS, Sampler, karras_sigmas, sample_dpmpp_2m, sample_euler, sample_heun, start
 
 NOISE = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from sgm.diffusion.scaling import denoise, v_prediction_scaling
+from sgm.diffusion.edm import denoise, v_prediction_scaling
 
 SIGMAS = torch.tensor([0.002, 0.3, 1.0, 20.0, 700.0])
 

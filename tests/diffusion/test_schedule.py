@@ -1,6 +1,6 @@
 import torch
 
-from sgm.diffusion.schedule import ays_sigmas, karras_sigmas
+from sgm.diffusion.edm import ays_sigmas, karras_sigmas
 
 
 def test_ends_and_last_zero() -> None:

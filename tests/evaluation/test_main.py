@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,8 @@ from sgm.config import load_config
 from sgm.errors import UserError
 from sgm.evaluation.__main__ import COMMAND, EvaluationRequest, main
 from sgm.models.video_model import VideoModel
+from sgm.outputs.provenance import Provenance
+from sgm.outputs.video import write_video
 from sgm.storage.files import file_sha256
 from sgm.training.__main__ import save_weights
 
@@ -91,3 +94,51 @@ def test_words_become_a_request():
 def test_help_names_every_parameter():
     for name in EvaluationRequest.__dataclass_fields__:
         assert f"--{name} " in COMMAND.help_text()
+
+
+def test_measures_interpolation_on_the_videos_of_a_folder(tmp_path, capsys):
+    still = np.full((48, 64, 3), 90, np.uint8)
+    for name, step in (("moving", 4), ("still", 0)):
+        frames = [np.roll(pattern(), step * number, axis=1) for number in range(5)] if step else [still] * 5
+        write_video(tmp_path / f"{name}.mp4", frames, 8, 95, Provenance("sgm", "svd"))
+    (tmp_path / "notes.txt").touch()
+    assert main(["interpolation", str(tmp_path), "--output", str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    moving, unmoved = scores["videos"]
+    assert (moving["video"], unmoved["video"]) == ("moving.mp4", "still.mp4")
+    assert moving["frames_made"] == 2
+    assert moving["psnr_db"]["flow"] > moving["psnr_db"]["average"] + 3
+    assert unmoved["psnr_db"]["flow"] == unmoved["psnr_db"]["repeat"] == 100
+    assert "| moving.mp4 " in capsys.readouterr().out
+
+
+def pattern() -> np.ndarray:
+    rows, columns = np.mgrid[:48, :64]
+    waves = np.sin(columns / 64 * 2 * np.pi * 3) * np.sin(rows / 7) + np.sin(columns / 64 * 2 * np.pi + rows / 5)
+    return np.stack([(127 + 50 * waves).astype(np.uint8)] * 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["interpolation"], "videos is missing"),
+        (["interpolation", "photo.png"], "photo.png is no video"),
+        (["svd_tiny", "--enhance", "details", "--losses"], "enhance measures something else than losses"),
+        (["sv3d_tiny", "--enhance", "details"], "sv3d_tiny can't use enhance details"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(words, complaint, capsys):
+    assert main(words) == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_details_keep_what_the_documentation_says(tmp_path):
+    output = tmp_path / "scores.json"
+    assert main(["svd_tiny", "--enhance", "details", "--output", str(output)]) == 0
+    scores = json.loads(output.read_text())["scores"]
+    for kind, gain in (("camera motion", 8.0), ("moving subjects", 1.0)):
+        enhanced, bicubic = scores[f"enhanced, {kind}"], scores[f"bicubic, {kind}"]
+        assert enhanced["psnr_db"] > bicubic["psnr_db"] + gain
+        assert enhanced["worst_gain_db"] > 0
+        assert enhanced["flicker_levels"] < scores[f"true clips, {kind}"]["flicker_levels"] + 0.3

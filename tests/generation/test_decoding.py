@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgm.generation.decoding import decode
+from sgm.generation.frames import decode
 from sgm.models.vae import Autoencoder, ResBlock
 from tests.small_models import deterministic_model, read_golden, relative_error
 

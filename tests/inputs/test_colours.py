@@ -1,6 +1,5 @@
 """Colours of files become sRGB; numbers of any kind become bytes."""
 
-import struct
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -71,40 +70,6 @@ def test_pictures_with_srgbs_own_profile_are_not_computed_anew(monkeypatch):
     image.info["icc_profile"] = p3_profile()
     to_rgb_or_rgba(image)
     assert image.size in converted
-
-
-def linear_grey_profile() -> bytes:
-    """An ICC profile, version 2.1, of grey whose numbers are light: white, and a curve of gamma 1."""
-    white = struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)  # D50
-    parts = {
-        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(78) + bytes(1),
-        b"wtpt": b"XYZ " + bytes(4) + white,
-        b"kTRC": b"curv" + bytes(4) + struct.pack(">IHxx", 1, 256),
-    }
-    table, data = struct.pack(">I", len(parts)), b""
-    for name, part in parts.items():
-        table += name + struct.pack(">II", 128 + 4 + 12 * len(parts) + len(data), len(part))
-        data += part + bytes(-len(part) % 4)
-    size = 128 + len(table) + len(data)
-    header = struct.pack(">II4s4s4s4s12x", size, 0, b"\x02\x10\0\0", b"mntr", b"GRAY", b"XYZ ")
-    return (header + b"acsp" + bytes(28) + white).ljust(128, b"\0") + table + data
-
-
-@pytest.mark.parametrize(("mode", "options"), [("L", {}), ("L", {"transparency": 0}), ("LA", {})])
-def test_grey_of_a_linear_profile_is_brightened_and_keeps_its_transparency(tmp_path, mode, options):
-    light = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    image = Image.fromarray(light)
-    if mode == "LA":
-        image.putalpha(Image.fromarray(light))
-    image.save(tmp_path / "a.png", icc_profile=linear_grey_profile(), **options)
-    found = np.asarray(read_image(tmp_path / "a.png"), float)
-    linear = light / 255
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
-    assert np.abs(found[..., :3] - 255 * srgb[..., None]).max() <= 2
-    if mode == "LA":
-        assert np.array_equal(found[..., 3], light)
-    elif options:
-        assert np.array_equal(found[..., 3], np.where(light == 0, 0, 255))
 
 
 def test_a_damaged_profile_counts_as_srgb():
@@ -263,6 +228,30 @@ def test_pictures_of_phones_and_browsers(tmp_path, suffix):
     picture.save(tmp_path / f"a.{suffix}", format={"heic": "HEIF", "jfif": "JPEG"}.get(suffix), quality=95)
     found = np.asarray(read_image(tmp_path / f"a.{suffix}"), int)
     assert np.abs(found - TRUTH).mean() < 8
+
+
+def test_of_a_photo_with_a_gain_map_the_photo_is_read(tmp_path):
+    photo, gain = Image.fromarray(TRUTH.astype(np.uint8)), Image.new("RGB", (64, 64), "white")
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[gain], quality=95)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    assert np.abs(np.asarray(read_image(tmp_path / "a.jpg"), int) - TRUTH).mean() < 8
+
+
+@pytest.mark.parametrize("major", [b"mif1", b"msf1", b"miaf"])
+@pytest.mark.parametrize("kind", ["avif", "heic"])
+def test_the_compatible_brands_tell_avif_from_heic(tmp_path, kind, major):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    file = tmp_path / f"a.{kind}"
+    Image.fromarray(TRUTH.astype(np.uint8)).save(file, format={"heic": "HEIF"}.get(kind), quality=95)
+    content = bytearray(file.read_bytes())
+    assert content[8:12] == kind.encode()
+    assert kind.encode() in content[16 : content[3]], "the compatible brands"
+    content[8:12] = major
+    file.write_bytes(content)
+    assert np.abs(np.asarray(read_image(file), int) - TRUTH).mean() < 8
 
 
 def test_the_first_frame_of_a_video(tmp_path):

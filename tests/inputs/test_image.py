@@ -1,16 +1,22 @@
 import math
+import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from sgm.errors import UserError
+from sgm.inputs.find import check_image_path
 from sgm.inputs.image import fit_image, fit_size, image_to_tensor, over_white, read_image, to_rgb_or_rgba
 
+ROOT = Path(__file__).parents[2]
 WIDE, TINY = (1024, 576), (128, 128)
 
 
@@ -226,6 +232,26 @@ def test_missing_files_and_folders_are_told(tmp_path):
         read_image(tmp_path / "gone.png")
     with pytest.raises(UserError, match="can't be read as an image"):
         read_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path, name):
+    path = tmp_path / name
+    os.mkfifo(path)
+    script = "import sys, pathlib; from sgm.inputs.image import read_image; read_image(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert f"UserError: {path} can't be read as an image (Not a regular file): give a complete JPEG" in done.stderr
+    with pytest.raises(UserError, match="does not exist as a file: give the path of an image"):
+        check_image_path(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device on this system")
+def test_a_device_is_refused():
+    with pytest.raises(
+        UserError, match=r"^/dev/zero can't be read as an image \(Not a regular file\): give a complete JPEG"
+    ):
+        read_image(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("size", [(12_500, 12_500), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])

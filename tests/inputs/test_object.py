@@ -149,6 +149,32 @@ def test_what_is_nearly_opaque_everywhere_has_a_background_to_remove(rembg):
     assert len(rembg.sessions) == 1
 
 
+def rounded(radius, corners=(True, True, True, True)):
+    """An opaque picture of 1000x500 pixels, of which some corners are rounded: alpha is drawn four times as large."""
+    alpha = Image.new("L", (4000, 2000), 0)
+    ImageDraw.Draw(alpha).rounded_rectangle((0, 0, 3999, 1999), 4 * radius, 255, corners=corners)
+    image = photo()
+    image.putalpha(alpha.resize(image.size, Image.Resampling.BOX))
+    return image
+
+
+def test_a_screenshots_rounded_corners_are_no_background(rembg):
+    for image in (rounded(14), rounded(14, (True, True, False, False)), rounded(30)):
+        assert np.mean(np.asarray(image.getchannel("A")) < 128) > 0.0001
+        assert cut_out(image).size == (768, 384)
+    assert len(rembg.removals) == 3
+
+
+def test_round_objects_and_single_clear_pixels_are_cut_out_already(rembg):
+    one_corner = Image.new("RGBA", (64, 64), "red")
+    one_corner.putpixel((0, 0), (0, 0, 0, 0))
+    a_pixel_more = rounded(14)
+    a_pixel_more.putpixel((500, 0), (0, 0, 0, 0))
+    for image in (rounded(60), rounded(250), a_pixel_more, one_corner):
+        assert cut_out(image) is image
+    assert rembg.sessions == []
+
+
 def test_faint_dust_and_specks_do_not_move_the_object():
     def filled(name):
         framed = np.asarray(frame_object(read_image(CASES / name), 256, 0.8))

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgm.models import attention as attention_module
-from sgm.models.attention import CrossAttention, SelfAttention, SpatialBlock, TemporalBlock
+from sgm.models import layers as attention_module
+from sgm.models.layers import CrossAttention, SelfAttention, SpatialBlock, TemporalBlock
 
 CHANNELS, CONTEXT_DIM, HEAD_CHANNELS = 64, 48, 16
 

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from sgm.models.clip import MEAN, STD, Block, prepare_for_clip
+from sgm.models.conditioner import MEAN, STD, Block, prepare_for_clip
 
 
 def test_block_is_the_transformer_layer_of_torch() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sgm.checkpoint.layouts import diffusers_folder
+from sgm.checkpoint.loading import diffusers_folder
 from sgm.models.layers import sinusoid
 from sgm.models.video_model import VideoModel
 from tests.small_models import deterministic_model, miniature_config

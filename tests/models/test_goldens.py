@@ -4,14 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sgm.diffusion.guidance import guidance_scales
-from sgm.diffusion.sampler import sample_euler, start
-from sgm.diffusion.schedule import karras_sigmas
+from sgm.diffusion.edm import guidance_scales, karras_sigmas, sample_euler, start
 from sgm.generation.denoiser import Solver, make_denoiser
 from sgm.generation.frames import FrameGenerator
 from sgm.inputs.orbit import make_orbit
-from sgm.models.clip import prepare_for_clip
-from sgm.models.conditioner import Conditioning
+from sgm.models.conditioner import Conditioning, prepare_for_clip
 from sgm.models.video_model import VideoModel
 from sgm.parameters.sampling import SamplingParameters
 from sgm.progress import Progress

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sgm.config import CLIPConfig, load_config
-from sgm.models.clip import CLIPImageTower, prepare_for_clip
+from sgm.models.conditioner import CLIPImageTower, prepare_for_clip
 from tests.small_models import relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # open_clip's own imports give some

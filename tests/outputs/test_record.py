@@ -87,8 +87,8 @@ def test_an_image_from_memory_has_a_size_only(sources):
 def test_camera_of_an_orbit(sources):
     record = build_record(**sources, elevations_deg=(10.0, 12.5), azimuths_deg=(180.0, 0.0))
     assert record["camera"] == {"elevations_deg": [10.0, 12.5], "azimuths_deg": [180.0, 0.0]}
-    with pytest.raises(AssertionError, match="per frame"):
-        build_record(**sources, elevations_deg=(10.0,), azimuths_deg=(180.0,))
+    with pytest.raises(AssertionError, match="per view"):
+        build_record(**sources, elevations_deg=(10.0,), azimuths_deg=(180.0, 0.0))
 
 
 def test_only_what_json_can_hold(sources):

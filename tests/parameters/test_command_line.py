@@ -273,7 +273,7 @@ def test_a_clip_from_another_folder_as_a_user_makes_it(tmp_path, weights):
     assert result.stderr == "by the memory that is free: --memory high\n"  # no terminal, no progress
     assert result.returncode == 0
     video = Path("outputs", "svd_tiny", "photo.mp4")
-    assert re.fullmatch(rf"{re.escape(str(video))}: 2 frames, 64x64, \d+\.\d s\n", result.stdout)
+    assert re.fullmatch(rf"{re.escape(str(video))}: 2 frames, 80x80, \d+\.\d s\n", result.stdout)
     assert (tmp_path / video).stat().st_size > 0
     assert sorted(path.name for path in (tmp_path / video.with_suffix("")).iterdir()) == ["0000.jpg", "0001.jpg"]
     assert json.loads((tmp_path / video.with_suffix(".json")).read_text())["parameters"]["num_steps"] == 2

@@ -8,13 +8,12 @@ import pytest
 
 from sgm.benchmark.request import BenchmarkRequest
 from sgm.config import RELEASES, load_config
-from sgm.diffusion.sampler import SAMPLERS
-from sgm.diffusion.schedule import SCHEDULES
+from sgm.diffusion.edm import SAMPLERS, SCHEDULES
 from sgm.errors import UserError
 from sgm.parameters.parameter import parameters_of
 from sgm.parameters.request import Request, make_request
 from sgm.parameters.sampling import Framing, SamplingParameters, ignored_parameters
-from sgm.runtime.memory import MEMORY_MODES
+from sgm.runtime.devices import MEMORY_MODES
 
 
 def test_defaults_are_those_of_the_parameter_table():
@@ -192,6 +191,14 @@ def test_more_angles_than_frames_are_refused_where_angles_count():
     with pytest.raises(UserError, match="elevations_deg has 3 angles for 2 frames"):
         make_request({"version": "sv3d_p", "num_frames": 2, "elevations_deg": [1, 2, 3]})
     assert make_request({"version": "svd", "num_frames": 2, "elevations_deg": [1, 2, 3]}).settings.num_frames == 2
+
+
+@pytest.mark.parametrize("azimuths", [90, [360], [0, 720], [0.1, 360.1], [-1e-9, 0]])
+def test_an_orbit_that_stands_still_is_refused(azimuths):
+    with pytest.raises(UserError, match="leaves the camera where it is: give angles that differ"):
+        make_request({"version": "sv3d_p", "azimuths_deg": azimuths})
+    swinging = make_request({"version": "sv3d_p", "azimuths_deg": azimuths, "elevations_deg": [0, 20]}).settings.orbit
+    assert len({*swinging.elevations_deg}) > 1
 
 
 @pytest.mark.parametrize("given", [{}, {"azimuths_deg": [30, 200, 10], "elevations_deg": [5, -5]}, {"preset": "fast"}])

@@ -6,11 +6,11 @@ import torch
 from sgm.benchmark.peak_memory import FusedAttention, PeakMemory
 from sgm.config import load_config
 from sgm.errors import UserError
-from sgm.models.attention import FeedForward
+from sgm.models.layers import FeedForward
 from sgm.models.streaming import decode_streaming
 from sgm.models.video_model import VideoModel
-from sgm.runtime import memory
-from sgm.runtime.memory import MEMORY_MODES, choose_memory, needed_bytes
+from sgm.runtime import devices as memory
+from sgm.runtime.devices import MEMORY_MODES, choose_memory, needed_bytes
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GB = 1e9

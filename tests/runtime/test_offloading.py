@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgm.models.attention import FeedForward
+from sgm.models.layers import FeedForward
 from sgm.models.unet import Stage
 from sgm.models.video_model import VideoModel
-from sgm.runtime import memory, offloading
+from sgm.runtime import devices as memory
+from sgm.runtime import offloading
 from sgm.runtime.fp8 import use_fp8
 from sgm.runtime.offloading import Placement
 from tests.small_models import deterministic_model, miniature_config, relative_error

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sgm.storage import locks
-from sgm.storage.locks import locked, uninterrupted
+from sgm.storage.locks import locked, take_quick_ctrl_c_as_one, uninterrupted
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -132,11 +132,42 @@ def test_ctrl_c_waits_for_the_end() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_second_ctrl_c_does_not_wait() -> None:
+def test_a_later_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SECONDS_OF_ONE_CTRL_C", 0.0)
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         interrupted(2, done)
     assert done == []
+
+
+def test_a_quick_second_ctrl_c_waits_too() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(2, done)
+    assert done == ["inner"]
+
+
+def test_of_quick_ctrl_c_a_program_hears_one() -> None:
+    cleaned_up: list[int] = []
+
+    def stopped_while_it_cleans_up() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for number in range(3):
+                signal.raise_signal(signal.SIGINT)
+                cleaned_up.append(number)
+
+    try:
+        take_quick_ctrl_c_as_one()
+        with pytest.raises(KeyboardInterrupt):
+            stopped_while_it_cleans_up()
+        time.sleep(locks.SECONDS_OF_ONE_CTRL_C)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert cleaned_up == [0, 1, 2]
 
 
 def test_nested_it_waits_for_the_outermost_end() -> None:

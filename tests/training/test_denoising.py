@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgm.data.clips import training_clip
-from sgm.diffusion.scaling import denoise
+from sgm.diffusion.edm import denoise
 from sgm.models.video_model import VideoModel
 from sgm.training.__main__ import build_model
 from sgm.training.config import TrainingConfig, load_training_config
