@@ -187,10 +187,10 @@ def _backdrop_layer(picture: Array, half_extent: float) -> Layer:
 def _photograph_layer(rng: np.random.Generator, half_extent: float, size: int, held_out: bool) -> Layer:
     """A random crop of a photograph, just big enough for all that the camera may see."""
     side = 2 * half_extent
-    return _backdrop_layer(_photograph_crop(rng, side, side, size, held_out), half_extent)
+    return _backdrop_layer(photograph_crop(rng, side, side, size, held_out), half_extent)
 
 
-def _photograph_crop(rng: np.random.Generator, width: float, height: float, size: int, held_out: bool) -> Array:
+def photograph_crop(rng: np.random.Generator, width: float, height: float, size: int, held_out: bool) -> Array:
     """A random crop (h, w, 3) of a photograph: `width` by `height` in frame widths of `size` pixels each."""
     photograph = random_photograph(rng, held_out)
     image = load_photograph(photograph)
@@ -237,9 +237,9 @@ def _subject_layer(rng: np.random.Generator, size: int, held_out: bool) -> Layer
     if rng.uniform() < 0.6:
         picture = random_object_view(rng, side, held_out)
     else:
-        alpha = _soft_blob(rng, side)[..., None]
+        alpha = soft_blob(rng, side)[..., None]
         picture = np.concatenate(
-            [_photograph_crop(rng, 2 * half_width, 2 * half_width, size, held_out) * alpha, alpha], 2
+            [photograph_crop(rng, 2 * half_width, 2 * half_width, size, held_out) * alpha, alpha], 2
         )
     centre_x, centre_y = rng.uniform(-0.3, 0.3, 2)
     return Layer(
@@ -261,7 +261,7 @@ def random_object_view(rng: np.random.Generator, size: int, held_out: bool) -> A
     return view
 
 
-def _soft_blob(rng: np.random.Generator, side: int) -> Array:
+def soft_blob(rng: np.random.Generator, side: int) -> Array:
     """Coverage (side, side) in [0, 1] of an irregular round shape with a soft edge."""
     across = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     x, y = np.meshgrid(across, across)
