@@ -78,6 +78,26 @@ class CLIPConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """The encoder of prompts, a small transformer over words, and the UNet's attention to what it says.
+
+    words: how many it has room for. tokens: how many it says a text's meaning in; none, and there are no prompts.
+    attention_heads, head_channels: of the attention to them.
+    """
+
+    words: Annotated[int, Bounds(1, 2**16)]
+    width: Annotated[int, Bounds(1, 4096)]
+    layers: Annotated[int, Bounds(1, 64)]
+    heads: Annotated[int, Bounds(1, 64)]
+    tokens: Annotated[int, Bounds(0, 64)]
+    attention_heads: Annotated[int, Bounds(1, 64)]
+    head_channels: Annotated[int, Bounds(1, 1024)]
+
+
+NO_TEXT = TextConfig(words=1, width=1, layers=1, heads=1, tokens=0, attention_heads=1, head_channels=1)
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """Where a single-file checkpoint keeps the two autoencoders, and which of their parts it holds.
 
@@ -116,6 +136,7 @@ class ModelConfig:
     vae: VAEConfig
     clip: CLIPConfig
     checkpoint: CheckpointConfig
+    text: TextConfig = NO_TEXT
 
     @property
     def vector_width(self) -> int:
@@ -176,6 +197,7 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
         ),
         ("clip: image_size", clip.image_size, "patch_size", clip.patch_size),
         ("clip: width", clip.width, "heads", clip.heads),
+        ("text: width", config.text.width, "heads", config.text.heads),
         *((f"scalars: width of {scalar.name}", scalar.width, "two", 2) for scalar in config.scalars),
         ("width", config.width, "the model's multiple", config.size_multiple),
         ("height", config.height, "the model's multiple", config.size_multiple),

@@ -39,8 +39,7 @@ _OUT = (*_ZOOM, *_verbs("pull/pulls/pulling"))
 _ROLL = _verbs("roll/rolls/rolling", "rotate/rotates/rotating", "spin/spins/spinning", "twist/twists/twisting")
 _TURN = _verbs("roll/rolls/rolling", "rotate/rotates/rotating", "turn/turns/turning")
 
-# Of each camera motion: the verbs and the ways that follow them. Wordings that join the last way to any verb, or the
-# last verb to any way, are held out.
+# Of each camera motion: the verbs and the ways that follow them. Wordings that end in the last way are held out.
 CAMERA_MOTIONS: dict[str, tuple[tuple[tuple[Verb, ...], tuple[str, ...]], ...]] = {
     "left": ((_SIDEWAYS, ("left", "to the left", "leftwards", "towards the left", "left across the scene")),),
     "right": ((_SIDEWAYS, ("right", "to the right", "rightwards", "towards the right", "right across the scene")),),
@@ -216,11 +215,10 @@ def _camera_words(rng: Rng, script: Script, held_out: bool) -> str:
     verbs, ways = groups[0] if len(groups) == 1 or rng.uniform() < 0.75 else groups[1]
     held_out_forms = held_out and rng.uniform() < 0.5
     if held_out and not held_out_forms:
-        way = ways[-1]
-        verb = verbs[int(rng.integers(len(verbs) - 1))]
+        verb, way = verbs[int(rng.integers(len(verbs) - 1))], ways[-1]
     else:
-        way = _any(rng, ways[:-1])
-        verb = verbs[int(rng.integers(max(1, len(verbs) - 1)))] if rng.uniform() < 0.7 else verbs[0]
+        verb = verbs[int(rng.integers(len(verbs)))] if rng.uniform() < 0.75 else verbs[0]
+        way = ways[0] if verb == verbs[-1] else _any(rng, ways[:-1])
     form = _any(rng, _HELD_OUT_CAMERA_FORMS if held_out_forms else _CAMERA_FORMS)
     return form.format(**verb._asdict(), way=way)
 

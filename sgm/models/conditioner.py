@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import CLIPConfig, ModelConfig, ScalarConfig
 from .layers import sinusoid
+from .text import Prompt, TextEncoder
 from .vae import Autoencoder
 
 # The colour statistics that OpenAI trained CLIP with (arXiv:2103.00020).
@@ -119,7 +120,8 @@ class CLIPImageTower(nn.Module):
 class Conditioning:
     """Conditions of b clips of t frames each.
 
-    crossattn: (b, m, context_dim), the context's tokens: one, the CLIP embedding of the clip's image.
+    crossattn: (b, m, context_dim), the context's tokens: one, the CLIP embedding of the clip's image, and behind it,
+        in versions that take prompts, those of the text.
     concat: (b t, latent_channels, h, w), the image's latents of each frame, not multiplied by the scale factor.
     vector: (b t, vector_width), the embedded scalars of each frame.
     """
@@ -180,17 +182,31 @@ class Conditioner(nn.Module):
             quant_convs=True,
             temporal=False,
         )
+        if config.text.tokens > 0:
+            self.text = TextEncoder(config.text, config.unet.context_dim)
 
     def forward(
-        self, image: Tensor, noise: Tensor, cond_aug: float, values: Mapping[str, Tensor | float], num_frames: int
+        self,
+        image: Tensor,
+        noise: Tensor,
+        cond_aug: float,
+        values: Mapping[str, Tensor | float],
+        num_frames: int,
+        prompt: Prompt | None = None,
     ) -> Conditioning:
         """Conditions of a clip from an image (1, 3, H, W) in [-1, 1].
 
         `noise` has the image's shape: the VAE sees image + cond_aug * noise, not clamped, CLIP the clean image.
-        `values` holds every scalar of the version's configuration but cond_aug.
+        `values` holds every scalar of the version's configuration but cond_aug. A prompt is for versions with an
+        encoder of texts only; without one the context is the image's token alone.
         """
         return Conditioning(
-            crossattn=rearrange(self.clip(image), "b c -> b 1 c"),
+            crossattn=self.context(image, prompt),
             concat=repeat(self.vae.encode(image + cond_aug * noise), "1 c h w -> t c h w", t=num_frames),
             vector=embed_scalars(self.scalars, {**values, "cond_aug": cond_aug}, num_frames, image.device),
         )
+
+    def context(self, image: Tensor, prompt: Prompt | None) -> Tensor:
+        """The tokens (1, m, context_dim) of an image (1, 3, H, W), and behind it those of a prompt."""
+        of_image = rearrange(self.clip(image), "b c -> b 1 c")
+        return of_image if prompt is None else torch.cat([of_image, self.text([prompt])], dim=1)

@@ -19,9 +19,10 @@ class TrainingConfig:
         decoder too starts from what a closed form gives), `temporal_decoder` (the temporal
         layers of the video decoder, on clips), `image_tower` (CLIP's, on pictures and the camera motion that follows
         from each), `unet` (on the latents of clips) or `unet_and_image_tower` (both, on the same).
-    data: `stills`, `varied_stills` (pieces of pictures of 320x192), `first_frames` (of scenes), `scenes` or `orbits`.
+    data: `stills`, `varied_stills` (pieces of pictures of 320x192), `first_frames` (of scenes), `scenes`,
+        `prompted_scenes` (in the version's shape, with captions) or `orbits`.
     start_from: a checkpoint to initialize tensors of the same name and shape from; empty for none.
-    size: side of the training pictures in pixels.
+    size: side of the training pictures in pixels, or the height of those that have the version's shape.
     num_clips: the number of distinct clips (or stills).
     speed: how many times faster than their motion_bucket_id says the scenes move; larger motions than those asked for
         teach more.
@@ -33,7 +34,7 @@ class TrainingConfig:
 
     version: str
     part: Literal["autoencoder", "decoder", "temporal_decoder", "image_tower", "unet", "unet_and_image_tower"]
-    data: Literal["stills", "varied_stills", "first_frames", "scenes", "orbits"]
+    data: Literal["stills", "varied_stills", "first_frames", "scenes", "prompted_scenes", "orbits"]
     start_from: str
     size: Annotated[int, Bounds(8, 8192)]
     num_clips: Annotated[int, Bounds(1, 2**31)]

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..data.clips import training_clip
@@ -126,3 +127,27 @@ def _gather(conv: torch.nn.Conv2d, matrix: Tensor) -> None:
     """Set a strided convolution to a matrix over the four pixels it covers, row by row, with all channels of each."""
     for index, part in enumerate(matrix.chunk(4, dim=1)):
         _tap(conv, part, index // 2, index % 2)
+
+
+@torch.no_grad()
+def as_one_convolution(vae: Autoencoder, factor: int) -> nn.Conv2d | None:
+    """The convolution over patches of `factor` squared pixels that an encoder set by `fit_encoder` computes.
+
+    It takes a hundredth of the time. None if it differs, as the encoders of the released models would, by more than
+    2 % of the latents of random pictures.
+    """
+    size, device = 7 * factor, next(vae.parameters()).device
+    middle = slice(3 * factor, 4 * factor)
+    offset = vae.encode(torch.zeros(1, 3, size, size, device=device))[0, :, 3, 3]
+    patches = torch.zeros(3 * factor**2, 3, size, size, device=device)
+    patches[:, :, middle, middle] = 0.5 * torch.eye(3 * factor**2, device=device).unflatten(1, (3, factor, factor))
+    rows = vae.encode(patches)[:, :, 3, 3] - vae.encode(-patches)[:, :, 3, 3]
+    convolution = nn.Conv2d(3, len(offset), factor, stride=factor, device=device).requires_grad_(False)
+    convolution.weight.copy_(rows.T.unflatten(1, (3, factor, factor)))
+    convolution.bias.copy_(offset)  # type: ignore[union-attr]
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(4, 3, 4, 4, generator=generator).to(device) * 2 - 1
+    pictures = F.interpolate(coarse, size=4 * factor, mode="bicubic")
+    expected = vae.encode(pictures)
+    difference = (convolution(pictures) - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    return convolution if difference < 0.02 else None
