@@ -30,7 +30,10 @@ def _verbs(*words: str) -> tuple[Verb, ...]:
 
 
 _PAN = _verbs("pan/pans/panning", "move/moves/moving", "go/goes/going", "slide/slides/sliding", "drift/drifts/drifting")
-_SIDEWAYS = (*_PAN, *_verbs("turn/turns/turning", "look/looks/looking", "track/tracks/tracking", "swing/swings/swinging"))
+_SIDEWAYS = (
+    *_PAN,
+    *_verbs("turn/turns/turning", "look/looks/looking", "track/tracks/tracking", "swing/swings/swinging"),
+)
 _UPWARDS = (*_PAN, *_verbs("tilt/tilts/tilting", "look/looks/looking", "rise/rises/rising", "crane/cranes/craning"))
 _DOWNWARDS = (*_PAN, *_verbs("tilt/tilts/tilting", "look/looks/looking", "sink/sinks/sinking", "crane/cranes/craning"))
 _ZOOM = _verbs("zoom/zooms/zooming", "move/moves/moving", "dolly/dollies/dollying", "go/goes/going")

@@ -153,7 +153,9 @@ def _backdrop(rng: Rng, half_width: float, half_height: float, width: int, held_
     return Picture(_to_channels(pixels), half_width, half_height)
 
 
-def _subject(rng: Rng, kind: str, object_seed: int, width: int, height: int, held_out: bool, drift: tuple[float, ...]) -> Picture:
+def _subject(
+    rng: Rng, kind: str, object_seed: int, width: int, height: int, held_out: bool, drift: tuple[float, ...]
+) -> Picture:
     """An object, or an irregular cut-out of a photograph with a soft edge; more often where it has room to move."""
     half = rng.uniform(0.07, 0.17)
     side = round(2 * half * width)

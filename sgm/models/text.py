@@ -102,8 +102,7 @@ class TextAttention(nn.Module):
         frames = len(tokens) // len(text)
         q = rearrange(self.to_q(self.norm(tokens)), "(b t) s (n d) -> b n (t s) d", t=frames, d=self.head_channels)
         k, v = (
-            rearrange(project(text), "b m (n d) -> b n m d", d=self.head_channels)
-            for project in (self.to_k, self.to_v)
+            rearrange(project(text), "b m (n d) -> b n m d", d=self.head_channels) for project in (self.to_k, self.to_v)
         )
         attended = F.scaled_dot_product_attention(q, k, v)
         result: Tensor = self.to_out(rearrange(attended, "b n (t s) d -> (b t) s (n d)", t=frames))

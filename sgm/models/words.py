@@ -1,6 +1,6 @@
 """The words that the encoder of prompts knows; a word's place is its number, so new ones go to the end."""
 
-WORDS = """
+_LIST = """
 a and animal anticlockwise as away back backing backs backwards ball balloon boat bottom building camera car
 cat climb climbing climbs clockwise closer cloud come comes coming counter counterclockwise crane cranes
 craning creature doesn't dog dollies dolly dollying don't down downward downwards drift drifting drifts drive
@@ -13,4 +13,5 @@ shot side sink sinking sinks slide slides sliding slow slowly softly spaceship s
 stays step stepping steps still subject swiftly swing swinging swings that the thing tilt tilting tilts to top
 towards track tracking tracks turn turning turns twist twisting twists up upward upwards vehicle view walk
 walking walks while woman zoom zooming zooms
-""".split()
+"""
+WORDS = tuple(_LIST.split())

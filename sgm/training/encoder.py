@@ -133,9 +133,9 @@ def _gather(conv: torch.nn.Conv2d, matrix: Tensor) -> None:
 def as_one_convolution(vae: Autoencoder, factor: int) -> nn.Conv2d | None:
     """The convolution over patches of `factor` squared pixels that an encoder set by `fit_encoder` computes.
 
-    It takes a hundredth of the time, and knows nothing of the last normalisation, which weakens the contrast of a picture
-    by about 2 %. None if it differs, as the encoders of the released models would, by more than
-    5 % of the latents of random pictures.
+    It takes a hundredth of the time, and knows nothing of the last normalisation, which weakens the contrast of a
+    picture by about 2 %. None if it differs, as the encoders of the released models would, by more than 5 % of the
+    latents of random pictures.
     """
     size, device = 7 * factor, next(vae.parameters()).device
     middle = slice(3 * factor, 4 * factor)

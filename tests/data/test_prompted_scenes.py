@@ -38,7 +38,11 @@ def test_the_encoder_knows_every_word_that_is_trained_on() -> None:
 def test_a_caption_never_names_the_opposite_motion(motion: str, held_out: bool) -> None:
     opposite = {"left": {"right", "rightwards"}, "right": {"left", "leftwards"}, "up": {"down", "sinks"}}
     opposite |= {"down": {"up", "rises"}, "in": {"out", "away", "back"}, "out": {"in", "closer"}}
-    opposite |= {"clockwise": {"anticlockwise", "left", "counter"}, "anticlockwise": {"right"}, "still": {"pan", "zoom"}}
+    opposite |= {
+        "clockwise": {"anticlockwise", "left", "counter"},
+        "anticlockwise": {"right"},
+        "still": {"pan", "zoom"},
+    }
     rng = np.random.default_rng(1)
     for _ in range(300):
         assert not set(words_in(caption(rng, Script(camera=motion), held_out))) & opposite[motion]
