@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,11 @@ from numpy.typing import NDArray
 from ..data.captions import CAMERA_MOTIONS, OPPOSITES, Script, caption
 from ..data.prompted_scenes import mean_radius, prompted_scene
 from ..metrics.likeness import Pictures
+from ..metrics.motion import LUMINANCE
+from .generators import unit_range
 
 STILL_PERCENT = 0.5  # of the width over the clip: what moves less, holds still
-STEP_PERCENT = 0.6  # of the width: frames are compared once they have moved about so far, or at the clip's end
+FRAMES_APART = 4  # of those that are compared: so far apart, small motions are measured better
 ROUNDS, KEPT = 6, 0.7  # of the fit, and the share of the picture that each round keeps
 MOTIONS = tuple(CAMERA_MOTIONS)
 
@@ -73,16 +77,14 @@ def measured_motion(frames: Pictures) -> CameraMotion:
 
 
 def _grey(frame: Pictures) -> NDArray[np.uint8]:
-    import cv2
-
-    grey: NDArray[np.uint8] = cv2.cvtColor((frame * 255).round().astype(np.uint8), cv2.COLOR_RGB2GRAY)
+    grey: NDArray[np.uint8] = (frame @ LUMINANCE * 255).round().astype(np.uint8)
     return grey
 
 
 def _apart(grey: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Every fourth frame and the last: small motions are measured better from farther apart."""
+    """Every fourth frame, and the last."""
     last = len(grey) - 1
-    return [grey[number] for number in sorted({*range(0, last, 4), last})]
+    return [grey[number] for number in sorted({*range(0, last, FRAMES_APART), last})]
 
 
 def _flow(now: NDArray[np.uint8], following: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -93,8 +95,9 @@ def _flow(now: NDArray[np.uint8], following: NDArray[np.uint8]) -> NDArray[np.fl
     points = cv2.goodFeaturesToTrack(now, maxCorners=600, qualityLevel=0.003, minDistance=5)
     if points is None:
         return np.zeros((0, 4))
-    there, found, _ = cv2.calcOpticalFlowPyrLK(now, following, points, None, winSize=(21, 21), maxLevel=3)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(following, now, there, None, winSize=(21, 21), maxLevel=3)
+    track: Any = partial(cv2.calcOpticalFlowPyrLK, winSize=(21, 21), maxLevel=3)
+    there, found, _ = track(now, following, points, None)
+    back, found_back, _ = track(following, now, there, None)
     good = (found & found_back)[:, 0].astype(bool) & (np.abs(back - points).max(axis=(1, 2)) < 0.5)
     start, end = points[good, 0].astype(float), there[good, 0].astype(float)
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -102,7 +105,7 @@ def _flow(now: NDArray[np.uint8], following: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def _affine(flow: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The motion (2, 3), its offset and slopes in x and y, that most of a flow (n, 4) follows; 0 if there is too little."""
+    """The motion (2, 3), its offset and slopes in x and y, that most of a flow (n, 4) follows; 0 if it is short."""
     if len(flow) < 8:
         return np.zeros((2, 3))
     places = np.concatenate([np.ones((len(flow), 1)), flow[:, :2]], axis=1)
@@ -169,4 +172,4 @@ def evaluate_prompts(
 def true_clip(seed: int, script: Script, width: int, height: int, num_frames: int) -> Pictures:
     """A clip of a held-out scene that follows the script, at the default strength and rate."""
     scene = prompted_scene(seed, np.arange(num_frames), width, height, 127, 6, held_out=True, script=script)
-    return scene.frames.astype(np.float32) / 255
+    return unit_range(scene.frames)
