@@ -151,10 +151,10 @@ class DenoisingObjective:
         clip = self._render(number, self.config.frames_per_clip)
         with torch.no_grad():
             pictures = to_tensor(clip.frames).to(self.device)
-            latents = self.encode(pictures) * self.model.config.vae.scale_factor
+            latents = (self.encode(pictures) * self.model.config.vae.scale_factor).to("cpu", torch.float16)
         if len(self._kept) < MAX_KEPT:
-            self._kept[number] = clip, latents.to("cpu", torch.float16)
-        return clip, latents.cpu()
+            self._kept[number] = clip, latents
+        return clip, latents.float()
 
     def _noise_levels(self, rng: np.random.Generator, count: int) -> Tensor:
         """Log-normal noise levels (count,), one from each of `count` equally likely ranges.
