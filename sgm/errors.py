@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_MAKE_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or write to another disk")
 
 
 class UserError(ValueError):
@@ -50,7 +51,7 @@ def in_one_line(error: Exception) -> str:
             " --width and --height"
         )
     if isinstance(error, OSError):
-        return str(error)
+        return f"{error}: {_MAKE_ROOM[error.errno]}" if error.errno in _MAKE_ROOM else str(error)
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 

@@ -40,13 +40,16 @@ from tests.pages import (
 PARSERS: dict[str, Callable[[list[str]], object]] = {
     "sgm": SAMPLE.read,
     "sgm.benchmark": benchmark.COMMAND.read,
-    "sgm.evaluation": evaluation.COMMAND.read,
+    "sgm.evaluation": lambda words: (
+        evaluation.INTERPOLATION.read(words[1:]) if words[0] == "interpolation" else evaluation.COMMAND.read(words)
+    ),
     "sgm.training": training.COMMAND.read,
     "sgm.checkpoint": lambda words: checkpoint.COMMANDS[words[0]][0].read(words[1:]),
 }
 OTHER_COMMANDS = (
     benchmark.COMMAND,
     evaluation.COMMAND,
+    evaluation.INTERPOLATION,
     training.COMMAND,
     *(command for command, _ in checkpoint.COMMANDS.values()),
 )

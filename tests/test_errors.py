@@ -56,3 +56,13 @@ def test_nothing_can_be_written_where_the_disk_or_the_quota_is_full_or_it_is_rea
     told.__cause__ = OSError(errno.ENOSPC, "full")
     assert is_out_of_room(told)
     assert not is_out_of_room(RuntimeError("No space left on device"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_how_to_go_on(number):
+    line = in_one_line(OSError(number, "full"))
+    assert line.endswith("full: free some space, or write to another disk")
+
+
+def test_other_errors_of_files_keep_their_words():
+    assert in_one_line(OSError(errno.EIO, "damaged")) == f"[Errno {errno.EIO}] damaged"

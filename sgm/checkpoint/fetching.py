@@ -186,6 +186,7 @@ def _append(repository: Repository, url: str, file: RemoteFile, incomplete: Path
                         " again"
                     )
                 output.write(piece)
+                output.flush()  # so that a killed process loses nothing of it
                 bar.update(len(piece))
         if kept < file.size:
             raise cannot_be_reached(repository, "the file ends early")

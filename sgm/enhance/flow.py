@@ -59,7 +59,8 @@ class Motion:
         """The motion between two frames of one size, uint8 (H, W, 3) RGB."""
         small = _halved(first), _halved(second)
         greys = _grey(small[0]), _grey(small[1])
-        flows = _flow(*greys), _flow(*greys[::-1])
+        # At every pixel: the pictures are halved already.
+        flows = dense_flow(*greys, finest_scale=0), dense_flow(*greys[::-1], finest_scale=0)
         return cls((first, second), small, flows, _is_cut(greys, flows))
 
     def frame_at(self, time: float) -> Frame:
@@ -77,6 +78,24 @@ class Motion:
         return np.clip(made + 0.5, 0, 255).astype(np.uint8)
 
 
+def dense_flow(first: NDArray[np.uint8], second: NDArray[np.uint8], *, finest_scale: int = 1) -> Floats:
+    """Where each pixel of a grey picture (h, w) goes in another, (h, w, 2): x then y, by dense inverse search.
+
+    finest_scale: how often the pictures are halved where it is found most finely. No first guess is given, which would
+    mislead it where a subject moves.
+    """
+    import cv2
+
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(finest_scale)
+    height, width = first.shape
+    least = max(MIN_SIDE, -(-max(first.shape) // MAX_ASPECT))
+    padding = (0, max(0, least - height)), (0, max(0, least - width))
+    pictures = np.pad(first, padding, mode="edge"), np.pad(second, padding, mode="edge")
+    flow = np.asarray(search.calc(*pictures, None), np.float32)
+    return flow[:height, :width]
+
+
 def _halved(frame: Frame) -> Frame:
     import cv2
 
@@ -89,20 +108,6 @@ def _grey(frame: Frame) -> NDArray[np.uint8]:
     import cv2
 
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _flow(now: NDArray[np.uint8], following: NDArray[np.uint8]) -> Floats:
-    """Where each pixel of a grey picture (h, w) goes in the other one."""
-    import cv2
-
-    estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    estimator.setFinestScale(0)  # every pixel: the pictures are halved already
-    height, width = now.shape
-    least = max(MIN_SIDE, -(-max(now.shape) // MAX_ASPECT))
-    padding = (0, max(0, least - height)), (0, max(0, least - width))
-    pictures = np.pad(now, padding, mode="edge"), np.pad(following, padding, mode="edge")
-    flow = np.asarray(estimator.calc(*pictures, None), np.float32)
-    return flow[:height, :width]
 
 
 def _projected(flow: Floats, time: float) -> Floats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,15 @@ def num_pingpong(num_frames: int) -> int:
     return max(num_frames, 2 * num_frames - 2)
 
 
-def pingpong(chunks: Iterable[Frames], *, folder: Path | None = None, held_bytes: int = HELD_BYTES) -> Iterator[Frames]:
+def pingpong(chunks: Iterable[Frames]) -> Iterator[Frames]:
     """A clip forwards, then backwards to its second frame, so that it repeats without any frame shown twice in a row.
 
     chunks: the clip in pieces of any length, uint8 (n, H, W, 3) RGB; the way back comes one by one, (1, H, W, 3).
-    folder: where to keep the frames for the way back, once they are more than `held_bytes`: in a file without a name,
-    as large as they are (1.8 MB for 1024x576), which is gone when the clip ends, however it does. By default the
-    system's folder for temporary files. Raises OSError where they don't fit.
+    Frames for the way back that are more than `HELD_BYTES` wait in the system's folder for temporary files (TMPDIR), in
+    a file without a name as large as they are (1.8 MB for 1024x576), which is gone when the clip ends, however it does.
+    Raises OSError where they don't fit.
     """
-    with tempfile.SpooledTemporaryFile(held_bytes, dir=None if folder is None else str(folder)) as kept:
+    with tempfile.SpooledTemporaryFile(HELD_BYTES) as kept:
         shape, count = (0, 0, 0), 0
         for chunk in chunks:
             for frame in chunk:

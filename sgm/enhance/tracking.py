@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .flow import dense_flow
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -72,29 +73,20 @@ class Follower:
         fine = _fine(frame)
         flow, step = self._flow, np.zeros_like(self._flow)
         if self._frame is not None:
-            step, _ = regular(dense_flow(frame, self._frame), texture(frame))
+            step, _ = regular(dense_flow(_to_bytes(frame), _to_bytes(self._frame)), texture(frame))
             flow = chained(step, flow)
         near = DULLNESS[max(self._dullness - 1, 0) : self._dullness + 2] if self._frame is not None else DULLNESS
         views = {sigma: warped(self._dulled[sigma], flow) for sigma in near}
         sigma = min(views, key=lambda sigma: float(np.square(fine - _fine(views[sigma])).mean()))
         picture, view = self._dulled[sigma], views[sigma]
         weight = texture(view)
-        flow = chained(regular(dense_flow(frame, view), weight)[0], flow)
+        flow = chained(regular(dense_flow(_to_bytes(frame), _to_bytes(view)), weight)[0], flow)
         flow = simplest(*regular(flow, weight), picture, fine)
         shown = inside(flow) == 1
         if shown.mean() < LEAST_SHOWN or _correlation(fine[shown], _fine(warped(picture, flow))[shown]) < LOST:
             return None
         self._frame, self._flow, self._dullness = frame, flow, DULLNESS.index(sigma)
         return Sight(flow, step, wholeness(flow), math.sqrt(sigma**2 - LEAST_BLUR**2))
-
-
-def dense_flow(first: Array, second: Array) -> Array:
-    """The flow from a grey picture to another, by dense inverse search (Kroeger et al. 2016, arXiv:1603.03590)."""
-    import cv2
-
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    no_guess: Any = None  # an array would be taken as a first guess, which misleads it where a subject moves
-    return np.asarray(search.calc(_to_bytes(first), _to_bytes(second), no_guess), np.float32)
 
 
 def texture(picture: Array) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoint.finding import find_checkpoint
 from ..config import RELEASES, load_config
@@ -28,6 +28,21 @@ if TYPE_CHECKING:
     from .generators import Generate
     from .report import Report
     from .tradeoffs import Losses
+
+
+class Findings(Protocol):
+    """What every measurement comes to."""
+
+    @property
+    def title(self) -> str:
+        """What was measured."""
+
+    def table(self) -> str:
+        """The scores, in Markdown."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same with all details."""
+
 
 BUNDLED = tuple(version for version, release in RELEASES.items() if release.repository is None)
 PICTURE_SUFFIXES = (".webp", ".gif")
@@ -124,6 +139,7 @@ COMMAND = Command[EvaluationRequest](
     kinds=(EvaluationRequest,),
     leading=("version",),
     example="--num_objects 128",
+    more_help=lambda: "python -m sgm.evaluation interpolation --help: measures --out_fps on videos.",
 )
 
 
@@ -142,9 +158,7 @@ def measure_interpolation(request: InterpolationRequest) -> None:
 
     check_can_write(request.output)
     track = partial(Progress().track, unit="video")
-    report = evaluate_interpolation(_videos_in(request.videos), request.most_frames, track)
-    write_json(request.output, report.as_json())
-    sys.stdout.write(f"{report.title}\n\n{report.table()}\n\nwritten to {request.output}\n")
+    _publish(evaluate_interpolation(_videos_in(request.videos), request.most_frames, track), request.output)
 
 
 def _videos_in(path: Path) -> list[Path]:
@@ -163,9 +177,7 @@ def measure_enhancement(request: EvaluationRequest) -> None:
 
     check_can_write(request.output)
     track = partial(Progress().track, "clips", unit="clip")
-    report = evaluate_enhancement(carry_details, list(true_clips()), track)
-    write_json(request.output, {"enhance": request.enhance, **report.as_json()})
-    sys.stdout.write(f"{report.title}\n\n{report.table()}\n\nwritten to {request.output}\n")
+    _publish(evaluate_enhancement(carry_details, list(true_clips()), track), request.output, enhance=request.enhance)
 
 
 def evaluate(request: EvaluationRequest) -> None:
@@ -202,8 +214,13 @@ def evaluate(request: EvaluationRequest) -> None:
     if not request.losses:
         steps = request.num_steps or PRESETS[request.preset].num_steps(pipeline.config.num_steps)
         made_with |= {"preset": request.preset, "num_steps": steps, "fp8": request.fp8}
-    write_json(request.output, made_with | found.as_json())
-    sys.stdout.write(f"{found.title}\n\n{found.table()}\n\nwritten to {request.output}\n")
+    _publish(found, request.output, **made_with)
+
+
+def _publish(found: Findings, output: Path, **made_with: Any) -> None:
+    """Write what was found as JSON, with what it was made with, and print it as a table."""
+    write_json(output, made_with | found.as_json())
+    sys.stdout.write(f"{found.title}\n\n{found.table()}\n\nwritten to {output}\n")
 
 
 def _generate_as_asked(pipeline: Pipeline, request: EvaluationRequest) -> Generate:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from ..config import NO_TEXT, TextConfig
 from .text import TextAttention
 
+MAX_SEQUENCES = 2**16 - 1  # at once in CUDA's kernels (pytorch/pytorch#146704); pixels of a few clips are more
+
 
 def sinusoid(values: Tensor, width: int) -> Tensor:
     """Sinusoidal embedding of any numbers, (n,) -> (n, width) float32: cosines first, then sines.
@@ -106,9 +108,6 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N c h w -> n c 2h 2w."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-MAX_SEQUENCES = 2**16 - 1  # at once in CUDA's kernels (pytorch/pytorch#146704); pixels of a few clips are more
 
 
 class Blend(nn.Module):

@@ -23,12 +23,13 @@ class FinishingParameters:
         choices=ENHANCEMENTS,
         default_text="details for svd_tiny, else none",
     )
-    enhance_size: float = parameter(
-        2.0,
+    enhance_size: float | None = parameter(
+        None,
         NUMBER,
         "How many times as wide and as high enhance makes the clip, at most: never larger than the image itself.",
         low=1,
         high=8,
+        default_text="2 where enhance is on",
     )
     out_fps: float | None = parameter(
         None,
@@ -50,14 +51,20 @@ class FinishingParameters:
             raise UserError(
                 f"{config.version} can't use enhance details, since an orbit shows what the image doesn't: omit it"
             )
-        return Finishing(enhance, self.enhance_size, self.out_fps, self.pingpong)
+        if enhance == "none":
+            if self.enhance_size not in (None, 1.0):
+                raise UserError(
+                    f"enhance_size {self.enhance_size:g} is for enhance details: add that, or omit enhance_size"
+                )
+            return Finishing(enhance, 1.0, self.out_fps, self.pingpong)
+        return Finishing(enhance, self.enhance_size or 2.0, self.out_fps, self.pingpong)
 
 
 @dataclass(frozen=True)
 class Finishing:
     """What becomes of a clip's frames, with everything decided; `FinishingParameters` explains the fields."""
 
-    enhance: str = "none"
-    enhance_size: float = 2.0
-    out_fps: float | None = None
-    pingpong: bool = False
+    enhance: str
+    enhance_size: float
+    out_fps: float | None
+    pingpong: bool

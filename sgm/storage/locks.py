@@ -44,7 +44,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
 def take_quick_ctrl_c_as_one() -> None:
     """From now on a Ctrl-C within a second of the last one is ignored: impatience must not cut off the cleaning up.
 
-    For the main thread of a program, which still ends by a third one, later. Where Ctrl-C is ignored, it stays so.
+    For the main thread of a program; a later Ctrl-C interrupts again. Where Ctrl-C is ignored, it stays so.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return

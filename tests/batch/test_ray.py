@@ -37,7 +37,7 @@ NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20, "includ
 
 
 SMALL = ["--version", "svd_tiny", "--device", "cpu", "--num_frames", "2", "--num_steps", "1"]
-SMALL += ["--width", "32", "--height", "32"]
+SMALL += ["--width", "32", "--height", "32", "--enhance", "none"]
 
 
 def report_of(out: Path) -> dict:

@@ -63,6 +63,14 @@ def wait_for_a_part(client: Client, size: int = 15 * MIB) -> None:
     wait_for(lambda: incomplete(client).exists() and incomplete(client).stat().st_size == size)
 
 
+def first_line(process: subprocess.Popen[str]) -> str:
+    """What a process says first on stderr."""
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line, f"it ended with {process.wait()} and {process.communicate()}"
+    return line
+
+
 def check_whole(client: Client, hub: Hub, **how: Any) -> None:
     """The file comes, equal to the byte, and nothing else is left of it."""
     path = Path(client.find(hub, **how)["path"])
@@ -206,8 +214,7 @@ def test_two_at_once_take_turns(client: Client) -> None:
         processes = [client.start(hub)]
         wait_for_a_part(client)
         processes.append(client.start(hub))
-        assert processes[1].stderr is not None
-        assert processes[1].stderr.readline() == f"another process is fetching {NAME}: waiting for it\n"
+        assert first_line(processes[1]) == f"another process is fetching {NAME}: waiting for it\n"
         hub.release.set()
         for process in processes:
             said = process.communicate(timeout=120)
@@ -221,8 +228,7 @@ def test_the_place_of_one_that_was_killed_is_taken(client: Client) -> None:
         first = client.start(hub)
         wait_for_a_part(client)
         second = client.start(hub)
-        assert second.stderr is not None
-        assert "waiting" in second.stderr.readline()
+        assert "waiting" in first_line(second)
         first.kill()
         first.communicate()
         said = second.communicate(timeout=120)

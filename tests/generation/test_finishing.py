@@ -103,6 +103,15 @@ def test_an_orbit_takes_no_details_from_its_image():
         SamplingParameters(enhance="details").resolved_for(load_config("sv3d_p"))
 
 
+@pytest.mark.parametrize(("version", "more"), [("svd", {}), ("svd_tiny", {"enhance": "none"})])
+def test_a_size_without_details_is_refused_and_what_is_recorded_is_not(version, more):
+    config = load_config(version)
+    with pytest.raises(UserError, match="enhance_size 3 is for enhance details: add that, or omit"):
+        SamplingParameters(enhance_size=3, **more).resolved_for(config)
+    settings = SamplingParameters(**more).resolved_for(config)
+    assert SamplingParameters(**settings.as_parameters()).resolved_for(config) == settings
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a smooth clip with details, as the command line makes it."""
