@@ -27,6 +27,10 @@ def sample(request: Request) -> int:
         image_path, checkpoint = request.input_path, find_weights(request, [request.settings])
         check_unchanged(request.from_record, image_path=image_path, checkpoint=checkpoint, model=request.model)
     items = plan_items(request, warn=progress.say)
+    if request.text_adapter is not None:
+        from .checkpoint.text_adapter import check_text_adapter  # with torch, which other mistakes don't wait for
+
+        check_text_adapter(request.text_adapter, request.model)
 
     # 2. With which weights.
     checkpoint = find_weights(request, [item.settings for item in items])

@@ -78,6 +78,28 @@ class CLIPConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """The encoder of prompts, a transformer over words, and the UNet's attention to what it says.
+
+    words: how many it has room for. tokens: how many it says a text's meaning in; none, and there are no prompts.
+    attention_heads, head_channels: of the attention to them. encoder: the project's own, of a few hundred words, or the
+    text tower of OpenCLIP's ViT-H-14, whose weights are a file of their own.
+    """
+
+    words: Annotated[int, Bounds(1, 2**16)]
+    width: Annotated[int, Bounds(1, 4096)]
+    layers: Annotated[int, Bounds(1, 64)]
+    heads: Annotated[int, Bounds(1, 64)]
+    tokens: Annotated[int, Bounds(0, 128)]
+    attention_heads: Annotated[int, Bounds(1, 64)]
+    head_channels: Annotated[int, Bounds(1, 1024)]
+    encoder: Literal["words", "ViT-H-14"] = "words"
+
+
+NO_TEXT = TextConfig(words=1, width=1, layers=1, heads=1, tokens=0, attention_heads=1, head_channels=1)
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """Where a single-file checkpoint keeps the two autoencoders, and which of their parts it holds.
 
@@ -116,6 +138,7 @@ class ModelConfig:
     vae: VAEConfig
     clip: CLIPConfig
     checkpoint: CheckpointConfig
+    text: TextConfig = NO_TEXT
 
     @property
     def vector_width(self) -> int:
@@ -131,6 +154,11 @@ class ModelConfig:
     def size_multiple(self) -> int:
         """What an image's sides must be divisible by: the UNet halves the latent at each level but the last."""
         return int(self.latent_factor * 2 ** (len(self.unet.channel_mult) - 1))
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether the version reads texts that say what moves how."""
+        return self.text.tokens > 0
 
     @property
     def takes_angles(self) -> bool:
@@ -176,6 +204,7 @@ def _contradictions(config: ModelConfig) -> Iterator[str]:
         ),
         ("clip: image_size", clip.image_size, "patch_size", clip.patch_size),
         ("clip: width", clip.width, "heads", clip.heads),
+        ("text: width", config.text.width, "heads", config.text.heads),
         *((f"scalars: width of {scalar.name}", scalar.width, "two", 2) for scalar in config.scalars),
         ("width", config.width, "the model's multiple", config.size_multiple),
         ("height", config.height, "the model's multiple", config.size_multiple),

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "metrics": {"storage"},
     "parameters": {"__init__", "config", "inputs", "outputs", "progress", "storage"},
     "diffusion": {"config"},
-    "models": {"config"},
+    "models": {"config", "inputs"},
     "data": {"config", "inputs"},
     "checkpoint": {"config", "diffusion", "models", "parameters", "progress", "storage"},
     "runtime": {"config", "models"},

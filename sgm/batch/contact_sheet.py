@@ -26,8 +26,8 @@ from ..parameters.sampling import ignored_parameters
 from .outcome import Outcome
 
 GENERATOR = '<meta name="generator" content="sgm contact sheet">'
-SHOWN = ("version", "seed", "motion_bucket_id", "fps_id", "cond_aug", "preset", "num_steps", "schedule", "sampler",
-         "guidance_interval", "cache_interval", "decode", "elevations_deg", "azimuths_deg",
+SHOWN = ("version", "prompt", "seed", "motion_bucket_id", "fps_id", "cond_aug", "preset", "num_steps", "schedule",
+         "sampler", "guidance_interval", "cache_interval", "decode", "elevations_deg", "azimuths_deg",
          "image_frame_ratio")  # fmt: skip
 
 STYLE = """

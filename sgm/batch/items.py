@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import UserError, did_you_mean
+from ..generation.prompting import remarks_on_prompt
 from ..inputs.find import check_image_path, fixed_part, images_in, images_like, is_folder, is_pattern
 from ..outputs.publishing import check_name
 from ..parameters.parameter import NAME, PATH, Parameter, parameters_of
@@ -76,10 +77,21 @@ def is_single(request: Request) -> bool:
 
 
 def plan_items(request: Request, warn: Callable[[str], object]) -> list[Item]:
-    """All clips that a request asks for, in order; `warn` is called with a line about what is ignored.
+    """All clips that a request asks for, in order.
 
-    Raises UserError for what is wrong, of a file with lines for all of them at once, each with its number.
+    `warn` is called with a line about what is ignored, and about each prompt that isn't followed word for word. Raises
+    UserError for what is wrong, of a file with lines for all of them at once, each with its number.
     """
+    items = _planned(request, warn)
+    for settings in {item.settings.prompt: item.settings for item in items}.values():
+        for remark in remarks_on_prompt(settings, request.model):
+            warn(remark)
+    if request.text_adapter is not None and all(item.settings.prompt is None for item in items):
+        warn("warning: text_adapter has no effect without a prompt")
+    return items
+
+
+def _planned(request: Request, warn: Callable[[str], object]) -> list[Item]:
     path, suffix = request.input_path, request.input_path.suffix.lower()
     if request.recursive and not is_folder(path):
         raise UserError("recursive is for a folder: omit it, or give a folder as input_path")
@@ -182,6 +194,7 @@ def _make_item(given: Mapping[str, Any], line: int, request: Request) -> Item:
         name = _name_below(folder, image_path)
     of_sampling = {key: value for key, value in values.items() if key in OF_SAMPLING}
     settings = replace(request.sampling, **of_sampling).resolved_for(request.model)
+    remarks_on_prompt(settings, request.model)
     item = Item(image_path, name, settings, line)
     item.folder(request.output_folder)
     return item

@@ -157,6 +157,7 @@ def load_pipeline(request: Request, checkpoint: Checkpoint, progress: Progress) 
         request.version,
         checkpoint=checkpoint,
         config=request.config,
+        text_adapter=request.text_adapter,
         device=request.device,
         precision=request.precision,
         fp8=request.fp8,

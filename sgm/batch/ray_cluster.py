@@ -43,7 +43,7 @@ def prepared_for_ray(request: Request) -> Request:
         raise UserError(f"device {request.device} is one machine's card, but Ray gives each worker its own: give cuda")
     if request.ray_address is not None:
         _check_answers(request.ray_address)
-    paths = {name: getattr(request, name) for name in ("input_path", "output_folder", "config")}
+    paths = {name: getattr(request, name) for name in ("input_path", "output_folder", "config", "text_adapter")}
     absolute = {name: path.absolute() for name, path in paths.items() if path is not None}
     return replace(request, **absolute)
 

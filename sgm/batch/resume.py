@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.files import Checkpoint
-from ..config import ModelConfig
+from ..config import NO_TEXT, ModelConfig
 from ..errors import UserError, shortened
 from ..generation.fitting import fitted_size
 from ..outputs.clip_files import is_whole
@@ -28,7 +28,7 @@ from ..parameters.parameter import kind_of_device
 from ..parameters.remake import recorded_sampling
 from ..parameters.request import Request
 from ..parameters.sampling import SamplingSettings
-from ..storage.files import file_sha256
+from ..storage.files import file_sha256, user_checkpoint_folder
 from .items import Item
 
 RECORD_NAME = re.compile(r"(?P<name>.+?)(-\d+)?\.json", re.DOTALL)
@@ -136,8 +136,9 @@ def _as_json(values: ModelConfig) -> dict[str, Any]:
 
 
 def _recorded_model(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record's configuration as one of today: an older one names a family, and means what this took in and made."""
-    model = {name: value for name, value in record["model"].items() if name != "enhance"}
+    """The record's configuration as one of today: an older one names a family, and knows nothing of prompts."""
+    model = {"text": asdict(NO_TEXT), **record["model"]}
+    model.pop("enhance", None)
     family = model.pop("family", None)
     if family in ("svd", "sv3d"):
         model |= {"input": "object" if family == "sv3d" else "picture", "ends_at_input": family == "sv3d"}
@@ -163,11 +164,19 @@ def check_unchanged(record_path: Path, *, image_path: Path, checkpoint: Checkpoi
         ) from error
     if record["input"]["sha256"] not in (None, image_sha256):  # none is recorded of an image from memory
         raise _not_the_same(image_path, record_path, "--input_path")
-    now, then = checkpoint.describe(), record["checkpoint"]
+    described, recorded = identity(checkpoint.describe()), identity(record["checkpoint"])
     interpolator = checkpoint.interpolator
-    if interpolator is not None and identity(now.pop("interpolator")) != identity(then.pop("interpolator", None)):
+    if interpolator is not None and described.pop("interpolator") != recorded.pop("interpolator", None):
         raise _not_the_same(interpolator.path, record_path, "--interpolator_weights")
-    if identity(now) != identity(then):
+    if described.pop("text_adapter", None) != recorded.pop("text_adapter", None):
+        assert checkpoint.text_adapter is not None, "the configurations differ where only one of the two has an adapter"
+        raise _not_the_same(checkpoint.text_adapter, record_path, "--text_adapter")
+    if described.pop("text_tower", None) != recorded.pop("text_tower", None):
+        raise UserError(
+            f"CLIP's text tower is not the one that the clip of {record_path} was made with (its SHA-256 differs): put"
+            f" that one into {user_checkpoint_folder()}"
+        )
+    if described != recorded:
         raise _not_the_same(checkpoint.path, record_path, "--checkpoint")
 
 

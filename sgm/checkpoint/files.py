@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..parameters.sampling import SamplingSettings
-from ..storage.files import file_sha256
+from ..storage.files import describe_file, file_sha256
 from .interpolators import InterpolatorWeights
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
@@ -31,12 +31,15 @@ MAX_INDEX_BYTES = 10 * 2**20  # of an index of shards; those of models with 20 t
 class Checkpoint:
     """Weights that were found: a file, or diffusers' folder; with the repository and commit that they came from.
 
+    text_adapter: a file that adds to them what reads text. text_tower: CLIP's weights, where the adapter needs them.
     interpolator: the weights that make frames between others, where these are asked for.
     """
 
     path: Path
     repository: str | None = None
     revision: str | None = None
+    text_adapter: Path | None = None
+    text_tower: Checkpoint | None = None
     interpolator: InterpolatorWeights | None = None
 
     def used_for(self, settings: SamplingSettings) -> Checkpoint:
@@ -45,11 +48,19 @@ class Checkpoint:
 
     def absolute(self) -> Checkpoint:
         """The same by paths that hold in any folder."""
-        interpolator = self.interpolator and InterpolatorWeights(self.interpolator.path.absolute())
-        return replace(self, path=self.path.absolute(), interpolator=interpolator)
+        return replace(
+            self,
+            path=self.path.absolute(),
+            text_adapter=self.text_adapter and self.text_adapter.absolute(),
+            text_tower=self.text_tower and self.text_tower.absolute(),
+            interpolator=self.interpolator and InterpolatorWeights(self.interpolator.path.absolute()),
+        )
 
     def describe(self) -> dict[str, Any]:
-        """For a clip's record: path and SHA-256, of a folder that of each file read; and where it came from."""
+        """For a clip's record: path and SHA-256, of a folder that of each file read; and where it came from.
+
+        So too for what adds text to it.
+        """
         files = weight_files(self.path)
         hashes: Any = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
         if not self.path.is_dir():
@@ -57,8 +68,12 @@ class Checkpoint:
         described = {"path": str(self.path.absolute()), "sha256": hashes}
         if self.repository is not None:
             described |= {"repository": self.repository, "revision": self.revision}
+        if self.text_adapter is not None:
+            described["text_adapter"] = describe_file(self.text_adapter)
+        if self.text_tower is not None:
+            described["text_tower"] = self.text_tower.describe()
         if self.interpolator is not None:
-            described |= {"interpolator": self.interpolator.describe()}
+            described["interpolator"] = self.interpolator.describe()
         return described
 
 

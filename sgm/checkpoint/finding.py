@@ -6,16 +6,20 @@ Needs no torch, so that missing weights are reported at once.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..config import RELEASES
+from ..config import RELEASES, TextConfig
 from ..errors import UserError
 from ..storage.files import bundled_checkpoint_folder, checkpoint_folders, is_checkout, user_checkpoint_folder
 from .fetching import cache_folder
 from .files import Checkpoint, weight_files
 from .hub import fetch, find_cached
 from .repository import Repository, read_address
+
+TEXT_TOWER = "open_clip_model"
+TEXT_TOWER_REPOSITORY = Repository("laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
 
 
 def find_checkpoint(
@@ -47,6 +51,30 @@ def find_checkpoint(
         if found is not None:
             return found
     raise UserError(_how_to_get(version))
+
+
+def add_text(found: Checkpoint, text_adapter: Path, text: TextConfig, *, download: bool = False) -> Checkpoint:
+    """The same weights with a text adapter, of this structure, and the text tower that it may need.
+
+    Raises UserError where there is no tower, saying how to get it.
+    """
+    tower = find_text_tower(download=download) if text.encoder == "ViT-H-14" else None
+    return replace(found, text_adapter=text_adapter, text_tower=tower)
+
+
+def find_text_tower(*, download: bool = False) -> Checkpoint:
+    """OpenCLIP's ViT-H-14: a file of its hub's name among the checkpoints, or the repository's. Raises UserError."""
+    for folder in checkpoint_folders():
+        if (path := folder / f"{TEXT_TOWER}.safetensors").is_file():
+            return Checkpoint(path)
+    found = _find_in_repository(TEXT_TOWER_REPOSITORY, TEXT_TOWER, download)
+    if found is None:
+        raise UserError(
+            f"the text_adapter needs CLIP's text tower: add --download to fetch it from {TEXT_TOWER_REPOSITORY.page}"
+            f" into {cache_folder(TEXT_TOWER_REPOSITORY)}, or put {TEXT_TOWER}.safetensors into"
+            f" {user_checkpoint_folder()}"
+        )
+    return found
 
 
 def _find_named(version: str, path: Path, download: bool) -> Checkpoint:

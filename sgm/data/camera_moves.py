@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from .backdrops import random_backdrop, random_colour
+from .backdrops import random_backdrop
 from .objects import HELD_OUT_SEED, random_object, render_orbit
-from .photographs import load_photograph, random_photograph
+from .photographs import load_photograph, random_photograph, recoloured
 
 Array = NDArray[np.float32]
 
@@ -165,7 +165,7 @@ def still_image(seed: int, size: int, held_out: bool = False) -> NDArray[np.uint
     if rng.uniform() < 0.5:
         scene: NDArray[np.uint8] = scene_clip(int(rng.integers(2**62)), 1, size, 0, 1, held_out)[0]
         return scene
-    view = _object_view(rng, size, held_out)
+    view = random_object_view(rng, size, held_out)
     over_white: NDArray[np.uint8] = ((view[..., :3] + 1 - view[..., 3:]) * 255).round().astype(np.uint8)
     return over_white
 
@@ -187,10 +187,10 @@ def _backdrop_layer(picture: Array, half_extent: float) -> Layer:
 def _photograph_layer(rng: np.random.Generator, half_extent: float, size: int, held_out: bool) -> Layer:
     """A random crop of a photograph, just big enough for all that the camera may see."""
     side = 2 * half_extent
-    return _backdrop_layer(_photograph_crop(rng, side, side, size, held_out), half_extent)
+    return _backdrop_layer(photograph_crop(rng, side, side, size, held_out), half_extent)
 
 
-def _photograph_crop(rng: np.random.Generator, width: float, height: float, size: int, held_out: bool) -> Array:
+def photograph_crop(rng: np.random.Generator, width: float, height: float, size: int, held_out: bool) -> Array:
     """A random crop (h, w, 3) of a photograph: `width` by `height` in frame widths of `size` pixels each."""
     photograph = random_photograph(rng, held_out)
     image = load_photograph(photograph)
@@ -207,11 +207,7 @@ def _photograph_crop(rng: np.random.Generator, width: float, height: float, size
     picture = np.asarray(crop, np.float32) / 255
     if rng.uniform() < 0.5:
         picture = picture[:, ::-1]
-    gamma, gains = rng.uniform(0.8, 1.25), rng.uniform(0.88, 1.12, 3)
-    if not photograph.colour:
-        dark, bright = random_colour(rng, least=0.0) * 0.3, random_colour(rng, (0, 0.5), least=0.75)
-        picture = dark + (bright - dark) * picture
-    return np.clip(picture**gamma * gains, 0, 1).astype(np.float32)
+    return recoloured(rng, picture, photograph)
 
 
 def _painted_layer(rng: np.random.Generator, half_extent: float, size: int, held_out: bool) -> Layer:
@@ -220,7 +216,7 @@ def _painted_layer(rng: np.random.Generator, half_extent: float, size: int, held
     picture = random_backdrop(rng, along, along)
     for foot in np.sort(rng.uniform(0.5, 1, int(rng.integers(0, 4)))):  # nearer ones stand lower and are bigger
         side = round(size * rng.uniform(0.5, 0.7) * foot)
-        view = _object_view(rng, side, held_out)
+        view = random_object_view(rng, side, held_out)
         left, top = int(rng.integers(0, len(along) - side)), round((len(along) - side) * (2 * foot - 1))
         behind = picture[top : top + side, left : left + side]
         behind *= 1 - view[..., 3:]
@@ -239,11 +235,11 @@ def _subject_layer(rng: np.random.Generator, size: int, held_out: bool) -> Layer
     half_width = rng.uniform(0.12, 0.3)
     side = round(2 * half_width * size)
     if rng.uniform() < 0.6:
-        picture = _object_view(rng, side, held_out)
+        picture = random_object_view(rng, side, held_out)
     else:
-        alpha = _soft_blob(rng, side)[..., None]
+        alpha = soft_blob(rng, side)[..., None]
         picture = np.concatenate(
-            [_photograph_crop(rng, 2 * half_width, 2 * half_width, size, held_out) * alpha, alpha], 2
+            [photograph_crop(rng, 2 * half_width, 2 * half_width, size, held_out) * alpha, alpha], 2
         )
     centre_x, centre_y = rng.uniform(-0.3, 0.3, 2)
     return Layer(
@@ -257,7 +253,7 @@ def _subject_layer(rng: np.random.Generator, size: int, held_out: bool) -> Layer
     )
 
 
-def _object_view(rng: np.random.Generator, size: int, held_out: bool) -> Array:
+def random_object_view(rng: np.random.Generator, size: int, held_out: bool) -> Array:
     """A random object from a random side (size, size, 4): RGBA, premultiplied, in [0, 1]."""
     obj = random_object(int(rng.integers(HELD_OUT_SEED)) + (HELD_OUT_SEED if held_out else 0))
     view: Array = render_orbit(obj, [rng.uniform(-10, 40)], [rng.uniform(0, 360)], size)[0].astype(np.float32) / 255
@@ -265,7 +261,7 @@ def _object_view(rng: np.random.Generator, size: int, held_out: bool) -> Array:
     return view
 
 
-def _soft_blob(rng: np.random.Generator, side: int) -> Array:
+def soft_blob(rng: np.random.Generator, side: int) -> Array:
     """Coverage (side, side) in [0, 1] of an irregular round shape with a soft edge."""
     across = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     x, y = np.meshgrid(across, across)

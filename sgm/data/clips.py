@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from ..config import ModelConfig
 from ..inputs.orbit import make_orbit
 from .camera_moves import scene_clip, still_image
+from .captions import Script
 from .objects import HELD_OUT_SEED, random_object, render_orbit
+from .prompted_scenes import prompted_scene
+from .stills import varied_still
 
 ELEVATION_RANGE_DEG = (-10.0, 40.0)
 FPS_RANGE = (3.0, 24.0)
@@ -20,14 +23,15 @@ FPS_RANGE = (3.0, 24.0)
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """Frames (T, size, size, 3) uint8 RGB, the number of the frame that is the input, and the scalars they follow.
+    """Frames (T, H, W, 3) uint8 RGB, the number of the frame that is the input, and the scalars they follow.
 
-    A scalar is one number for the clip or one for each frame.
+    A scalar is one number for the clip or one for each frame. script: what happens, in a clip that can be prompted.
     """
 
     frames: NDArray[np.uint8]
     input_frame: int
     scalars: Mapping[str, float | tuple[float, ...]]
+    script: Script | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,12 @@ def scene_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator)
     return Excerpt(stride * np.arange(num_frames), 0, {**clip.scalars, "fps_id": fps_id})
 
 
+def whole_clip(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
+    """All frames, of a clip that was made with only as many as are seen."""
+    assert len(clip.frames) == num_frames
+    return Excerpt(np.arange(num_frames), clip.input_frame, clip.scalars)
+
+
 def orbit_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator) -> Excerpt:
     """Random views in their order around the object, after a random view that is the input, at azimuth 0."""
     views = len(clip.frames)
@@ -63,6 +73,11 @@ def orbit_excerpt(clip: TrainingClip, num_frames: int, rng: np.random.Generator)
 def training_still(number: int, size: int, seed: int) -> TrainingClip:
     """A single picture, as a clip of one frame."""
     return TrainingClip(still_image(_mix(number, seed), size)[None], 0, {})
+
+
+def training_varied_still(number: int, size: int, seed: int) -> TrainingClip:
+    """A piece of a larger picture of any kind, as a clip of one frame."""
+    return TrainingClip(varied_still(_mix(number, seed), size)[None], 0, {})
 
 
 def training_first_frame(number: int, size: int, seed: int) -> TrainingClip:
@@ -81,6 +96,26 @@ def training_scene(number: int, size: int, num_frames: int, seed: int, speed: fl
     fps_id = float(np.exp(rng.uniform(low, high)))
     frames = scene_clip(_mix(number, seed), num_frames, size, speed * motion_bucket_id, fps_id)
     return TrainingClip(frames, 0, {"motion_bucket_id": motion_bucket_id, "fps_id": fps_id})
+
+
+def training_prompted_scene(
+    number: int, height: int, config: ModelConfig, seed: int, speed: float, num_frames: int
+) -> TrainingClip:
+    """Some frames of a scene that has a script, of random strength and frame rate; the first is the input.
+
+    They are evenly spaced over a part of the version's clip, at random. It moves `speed` times as fast as its
+    motion_bucket_id says. The pictures have the version's shape.
+    """
+    rng = np.random.Generator(np.random.PCG64([number, seed]))
+    motion_bucket_id = float(rng.uniform(0, 255))
+    low, high = np.log(FPS_RANGE)
+    fps_id = float(np.exp(rng.uniform(low, high)))
+    stride = int(rng.integers(1, (config.num_frames - 1) // max(1, num_frames - 1) + 1))
+    width = round(height * config.width / config.height)
+    times = stride * np.arange(num_frames)
+    scene = prompted_scene(_mix(number, seed), times, width, height, speed * motion_bucket_id, fps_id)
+    scalars = {"motion_bucket_id": motion_bucket_id, "fps_id": fps_id / stride}
+    return TrainingClip(scene.frames, 0, scalars, scene.script)
 
 
 def training_orbit(number: int, size: int, num_frames: int, seed: int) -> TrainingClip:
@@ -106,11 +141,24 @@ def training_orbit(number: int, size: int, num_frames: int, seed: int) -> Traini
 
 
 def training_clip(
-    data: str, number: int, size: int, config: ModelConfig, seed: int, speed: float = 1.0
+    data: str,
+    number: int,
+    size: int,
+    config: ModelConfig,
+    seed: int,
+    speed: float = 1.0,
+    num_frames: int | None = None,
 ) -> TrainingClip:
-    """The clip with this number of one kind of data (see `TrainingConfig.data`). Only scenes have a speed."""
+    """The clip with this number of one kind of data (see `TrainingConfig.data`). Only scenes have a speed.
+
+    num_frames: of a prompted scene, by default the version's; the other clips are whole.
+    """
+    if data == "prompted_scenes":
+        return training_prompted_scene(number, size, config, seed, speed, num_frames or config.num_frames)
     if data == "stills":
         return training_still(number, size, seed)
+    if data == "varied_stills":
+        return training_varied_still(number, size, seed)
     if data == "first_frames":
         return training_first_frame(number, size, seed)
     if data == "scenes":

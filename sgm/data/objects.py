@@ -47,6 +47,11 @@ def random_object(seed: int) -> Object:
     return _centred(build(_Kit(rng)), _rotation(yaw_deg=rng.uniform(0, 360)))
 
 
+def object_kind(seed: int) -> str:
+    """What the object of a seed is, in a word."""
+    return ASSEMBLIES[int(np.random.Generator(np.random.PCG64(seed)).integers(len(ASSEMBLIES)))].__name__.strip("_")
+
+
 def render_orbit(
     obj: Object, elevations_deg: Sequence[float], azimuths_deg: Sequence[float], size: int, supersampling: int = 2
 ) -> NDArray[np.uint8]:

@@ -11,7 +11,10 @@ from functools import lru_cache
 from importlib.resources import as_file, files
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from .backdrops import random_colour
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,12 @@ def random_photograph(rng: np.random.Generator, held_out: bool) -> Photograph:
     choices = HELD_OUT if held_out else TRAINING
     shares = np.array([photograph.share for photograph in choices])
     return choices[int(rng.choice(len(choices), p=shares / shares.sum()))]
+
+
+def recoloured(rng: np.random.Generator, picture: NDArray[np.floating], photograph: Photograph) -> NDArray[np.float32]:
+    """A photograph's pixels (h, w, 3), in [0, 1], in another light; one without colour is tinted."""
+    gamma, gains = rng.uniform(0.8, 1.25), rng.uniform(0.88, 1.12, 3)
+    if not photograph.colour:
+        dark, bright = random_colour(rng, least=0.0) * 0.3, random_colour(rng, (0, 0.5), least=0.75)
+        picture = dark + (bright - dark) * picture
+    return np.clip(picture**gamma * gains, 0, 1).astype(np.float32)

@@ -120,8 +120,11 @@ class FrameGenerator:
         if settings.orbit is not None:
             values["polar_rad"] = torch.tensor(settings.orbit.polars_rad)
             values["azimuth_rad"] = torch.tensor(settings.orbit.azimuths_rad)
-        with self.placement.at_work(self.model.conditioner):
-            return self.model.conditioner(image, noise, settings.cond_aug, values, settings.num_frames)
+        conditioner = self.model.conditioner
+        text = settings.prompt if self.config.takes_prompts else None  # else it stands for values
+        prompt = None if text is None else conditioner.text.read(text)
+        with self.placement.at_work(conditioner):
+            return conditioner(image, noise, settings.cond_aug, values, settings.num_frames, prompt)
 
     def _sample(self, conditioning: Conditioning, noise: Tensor, solver: Solver, watch: Watch | None) -> Tensor:
         """The clips' latents; if memory runs out for a single clip, retried in the next lower memory mode."""

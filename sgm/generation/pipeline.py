@@ -11,22 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..checkpoint.files import Checkpoint
-from ..checkpoint.finding import find_checkpoint
+from ..checkpoint.finding import add_text, find_checkpoint
 from ..checkpoint.interpolators import find_interpolator
 from ..checkpoint.loading import load_model
 from ..checkpoint.loading_interpolator import config_of
+from ..checkpoint.text_adapter import add_text_adapter, check_text_adapter
 from ..config import ModelConfig, load_config
 from ..enhance.ema_vfi import NetworkInterpolator
 from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
-from ..outputs.clip_files import DEFAULT_QUALITY, clip_writer, format_of
-from ..outputs.provenance import Provenance
 from ..outputs.record import build_record
 from ..parameters.sampling import SamplingParameters, SamplingSettings
+from ..parameters.text_adapter import with_text_adapter, without_text
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
 from ..runtime.devices import (
@@ -42,42 +41,15 @@ from ..runtime.devices import (
 from ..runtime.fp8 import use_fp8
 from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
-from ..storage.files import describe_file, write_whole
+from ..storage.files import describe_file
 from ..watermark.embedding import embed_watermark
+from .clip import Clip, Pixels
 from .denoiser import Watch
 from .finishing import Finisher
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
 from .interpolator import place_interpolator
-
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A finished clip.
-
-    frames: uint8 (t, H, W, 3) RGB, watermarked where they are large enough for it.
-    record: everything needed to make the clip again, ready for JSON (see `sgm.outputs.record`).
-    """
-
-    frames: Pixels
-    record: dict[str, Any]
-
-    def save(self, path: Path | str) -> None:
-        """Write the clip as .mp4, .gif or .webp, by the path's extension, at the record's frame rate.
-
-        An existing file is replaced, as a whole or not at all. Raises UserError for another extension, and OSError if
-        the file can't be written.
-        """
-        format_name = format_of(Path(path))
-        provenance, fps = Provenance.of(self.record), self.record["output"]["fps"]
-
-        def write_aside(aside: Path) -> None:
-            with clip_writer(format_name, aside, fps, DEFAULT_QUALITY, provenance) as write:
-                write(self.frames)
-
-        write_whole(Path(path), write_aside)
+from .prompting import remarks_on_prompt
 
 
 @dataclass(frozen=True)
@@ -98,7 +70,8 @@ class Shot:
     @property
     def kind(self) -> tuple[object, ...]:
         """What shots must have in common to be made together."""
-        return self.picture.size, self.settings.num_frames, solver_of(self.settings)
+        has_text = self.settings.prompt is not None
+        return self.picture.size, self.settings.num_frames, has_text, solver_of(self.settings)
 
 
 @dataclass(frozen=True)
@@ -144,6 +117,7 @@ def load(
     checkpoint: Checkpoint | Path | str | None = None,
     download: bool = False,
     config: Path | str | None = None,
+    text_adapter: Path | str | None = None,
     device: str | None = None,
     precision: str | None = None,
     fp8: str = "off",
@@ -160,6 +134,7 @@ def load(
             huggingface.co, or the result of `find_checkpoint`; by default the version's own.
         download: whether missing weights may be downloaded from the repository.
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
+        text_adapter: a .safetensors file with which an svd version reads prompts.
         device: "cuda", "cuda:1", "mps" or "cpu"; by default the first available of cuda, mps and cpu.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
         fp8: "off", "weights" (the UNet's in 8 bits), or "linears" (most of its matrix products in 8 bits as well).
@@ -175,7 +150,12 @@ def load(
     progress = progress or Progress()
     config_path = Path(config).expanduser().resolve() if config else None
     model_config = load_config(version, config_path)
+    if adapter := Path(text_adapter).expanduser() if text_adapter else None:
+        model_config = with_text_adapter(model_config, adapter)
+        check_text_adapter(adapter, model_config)
     found = find_checkpoint(version, checkpoint, download=download)
+    if adapter and found.text_adapter is None:
+        found = add_text(found, adapter, model_config.text, download=download)
     if interpolator is not None:
         found = replace(found, interpolator=find_interpolator(interpolator))
     torch_device = choose_device(device)
@@ -189,8 +169,15 @@ def load(
         with progress.stage("hashing", total=1, unit="file"):
             checkpoint_files = found.describe()
         home = weights_device(MEMORY_MODES[memory], torch_device)
-        track = partial(progress.track, "loading", unit="tensor")
-        model = load_model(model_config, found.path, device=home, dtype=dtype, track=track)
+        model = load_model(
+            without_text(model_config) if adapter else model_config,
+            found.path,
+            device=home,
+            dtype=dtype,
+            track=partial(progress.track, "loading", unit="tensor"),
+        )
+        if adapter:
+            model = add_text_adapter(model, found, model_config, device=home, dtype=dtype)
         if fp8 != "off":
             use_fp8(model.unet, linears=fp8 == "linears")
         placement = Placement(model, torch_device, memory)
@@ -262,6 +249,8 @@ class Pipeline:
             UserError: a parameter out of range, something that isn't an image, or an image without an object to circle.
         """
         settings = SamplingParameters(**sampling).resolved_for(self.config)
+        for remark in remarks_on_prompt(settings, self.config):
+            self.generator.progress.say(remark)
         input_path = Path(image) if isinstance(image, Path | str) else None
         (take,) = self.take([self.prepare(_as_image(image), settings, input_path=input_path)], watch)
         return take.clip()

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from ..config import CLIPConfig, ModelConfig, ScalarConfig
+from ..config import CLIPConfig, ModelConfig, ScalarConfig, TextConfig
 from .layers import sinusoid
+from .text import TextEncoder
 from .vae import Autoencoder
+from .words import Prompt, read_clip_prompt
 
 # The colour statistics that OpenAI trained CLIP with (arXiv:2103.00020).
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -51,11 +53,11 @@ class MLP(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one weight for queries, keys and values."""
+    """Multi-head self-attention with one weight for queries, keys and values; causal: to earlier tokens only."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.in_proj_weight = _random_parameter(3 * width, width, std=1 / math.sqrt(width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -64,17 +66,17 @@ class SelfAttention(nn.Module):
         """(n, l, width) -> (n, l, width)."""
         qkv = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
         q, k, v = rearrange(qkv, "n l (qkv heads d) -> qkv n heads l d", qkv=3, heads=self.heads)
-        attended = F.scaled_dot_product_attention(q, k, v)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out_proj(rearrange(attended, "n heads l d -> n l (heads d)"))
 
 
 class Block(nn.Module):
     """A transformer block, normalised before each half."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, causal: bool = False):
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
-        self.attn = SelfAttention(width, heads)
+        self.attn = SelfAttention(width, heads, causal)
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = MLP(width)
 
@@ -115,11 +117,45 @@ class CLIPImageTower(nn.Module):
         return self.ln_post(tokens[:, 0]) @ self.proj
 
 
+class CLIPTextTower(nn.Module):
+    """The text transformer of CLIP; parameter names are those of open_clip's model, which it is a part of.
+
+    Every token of the last layer is given, as Stable Diffusion takes them (arXiv:2112.10752), not the embedding alone.
+    """
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.num_tokens = config.tokens
+        self.token_embedding = nn.Embedding(config.words, config.width)
+        self.positional_embedding = _random_parameter(config.tokens, config.width, std=0.01)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(
+            Block(config.width, config.heads, causal=True) for _ in range(config.layers)
+        )
+        self.ln_final = nn.LayerNorm(config.width)
+
+    def read(self, text: str) -> Prompt:
+        """The text as the tower takes it."""
+        return read_clip_prompt(text, self.num_tokens)
+
+    def forward(self, prompts: list[Prompt]) -> Tensor:
+        """(b, tokens, width); zeros for a prompt without words."""
+        device = self.positional_embedding.device
+        numbers = torch.zeros(len(prompts), self.num_tokens, dtype=torch.long, device=device)
+        for row, prompt in zip(numbers, prompts, strict=True):
+            row[: len(prompt.numbers)] = torch.tensor(prompt.numbers, dtype=torch.long, device=device)
+        tokens = self.token_embedding(numbers) + self.positional_embedding
+        for block in cast(nn.ModuleList, self.transformer.resblocks):
+            tokens = block(tokens)
+        return self.ln_final(tokens) * numbers.any(dim=1)[:, None, None]
+
+
 @dataclass(frozen=True)
 class Conditioning:
     """Conditions of b clips of t frames each.
 
-    crossattn: (b, m, context_dim), the context's tokens: one, the CLIP embedding of the clip's image.
+    crossattn: (b, m, context_dim), the context's tokens: one, the CLIP embedding of the clip's image, and behind it,
+        in versions that take prompts, those of the text.
     concat: (b t, latent_channels, h, w), the image's latents of each frame, not multiplied by the scale factor.
     vector: (b t, vector_width), the embedded scalars of each frame.
     """
@@ -180,17 +216,35 @@ class Conditioner(nn.Module):
             quant_convs=True,
             temporal=False,
         )
+        if config.text.tokens > 0:
+            self.text: TextEncoder | CLIPTextTower = (
+                TextEncoder(config.text, config.unet.context_dim)
+                if config.text.encoder == "words"
+                else CLIPTextTower(config.text)
+            )
 
     def forward(
-        self, image: Tensor, noise: Tensor, cond_aug: float, values: Mapping[str, Tensor | float], num_frames: int
+        self,
+        image: Tensor,
+        noise: Tensor,
+        cond_aug: float,
+        values: Mapping[str, Tensor | float],
+        num_frames: int,
+        prompt: Prompt | None = None,
     ) -> Conditioning:
         """Conditions of a clip from an image (1, 3, H, W) in [-1, 1].
 
         `noise` has the image's shape: the VAE sees image + cond_aug * noise, not clamped, CLIP the clean image.
-        `values` holds every scalar of the version's configuration but cond_aug.
+        `values` holds every scalar of the version's configuration but cond_aug. A prompt is for versions with an
+        encoder of texts only; without one the context is the image's token alone.
         """
         return Conditioning(
-            crossattn=rearrange(self.clip(image), "b c -> b 1 c"),
+            crossattn=self.context(image, prompt),
             concat=repeat(self.vae.encode(image + cond_aug * noise), "1 c h w -> t c h w", t=num_frames),
             vector=embed_scalars(self.scalars, {**values, "cond_aug": cond_aug}, num_frames, image.device),
         )
+
+    def context(self, image: Tensor, prompt: Prompt | None) -> Tensor:
+        """The tokens (1, m, context_dim) of an image (1, 3, H, W), and behind it those of a prompt."""
+        of_image = rearrange(self.clip(image), "b c -> b 1 c")
+        return of_image if prompt is None else torch.cat([of_image, self.text([prompt])], dim=1)

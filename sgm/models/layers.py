@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from ..config import NO_TEXT, TextConfig
+from .text import TextAttention
+
 MAX_SEQUENCES = 2**16 - 1  # at once in CUDA's kernels (pytorch/pytorch#146704); pixels of a few clips are more
 
 
@@ -241,8 +244,11 @@ class SpatialBlock(nn.Module):
 class TemporalBlock(nn.Module):
     """Transformer block over the frames at each pixel, with a feed-forward before it as well."""
 
-    def __init__(self, channels: int, context_dim: int, head_channels: int):
+    def __init__(self, channels: int, context_dim: int, head_channels: int, text: TextConfig):
         super().__init__()
+        self.attends_to_text = text.tokens > 0
+        if self.attends_to_text:
+            self.attn_text = TextAttention(channels, context_dim, text)
         self.norm_in = nn.LayerNorm(channels)
         self.ff_in = FeedForward(channels)
         self.attn1 = SelfAttention(channels, head_channels)
@@ -255,23 +261,28 @@ class TemporalBlock(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor, num_frames: int) -> Tensor:
         """Tokens (b t) s c of s = h * w pixels, context (b, m, context_dim) -> (b t) s c."""
         pixels = tokens.shape[1]
+        context, text = (context[:, :1], context[:, 1:]) if self.attends_to_text else (context, context[:, :0])
         tokens = tokens + self.ff_in(self.norm_in(tokens))
         by_pixel = rearrange(self.norm1(tokens), "(b t) s c -> (b s) t c", t=num_frames)
         tokens = tokens + rearrange(self.attn1(by_pixel), "(b s) t c -> (b t) s c", s=pixels)
         tokens = tokens + self.attn2(tokens, self.norm2, context)
+        if text.shape[1] > 0:
+            tokens = tokens + self.attn_text(tokens, text)
         return tokens + self.ff(self.norm3(tokens))
 
 
 class SpatioTemporalTransformer(nn.Module):
     """One spatial and one temporal transformer block, blended, around a residual connection."""
 
-    def __init__(self, channels: int, context_dim: int, head_channels: int, norm_groups: int):
+    def __init__(
+        self, channels: int, context_dim: int, head_channels: int, norm_groups: int, text: TextConfig = NO_TEXT
+    ):
         super().__init__()
         self.channels = channels
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, context_dim, head_channels)])
-        self.time_stack = nn.ModuleList([TemporalBlock(channels, context_dim, head_channels)])
+        self.time_stack = nn.ModuleList([TemporalBlock(channels, context_dim, head_channels, text)])
         self.time_pos_embed = nn.Sequential(
             nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, channels)
         )
@@ -282,7 +293,8 @@ class SpatioTemporalTransformer(nn.Module):
         """X (b t) c h w, context (b, m, context_dim) -> (b t) c h w."""
         num_clips, height = len(x) // num_frames, x.shape[2]
         tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
-        spatial = self.transformer_blocks[0](tokens, context)
+        of_image = context[:, :1] if self.time_stack[0].attends_to_text else context
+        spatial = self.transformer_blocks[0](tokens, of_image)
         frame_numbers = sinusoid(torch.arange(num_frames, device=x.device), self.channels).to(x.dtype)
         positions = repeat(self.time_pos_embed(frame_numbers), "t c -> (b t) 1 c", b=num_clips)
         temporal = self.time_stack[0](spatial + positions, context, num_frames)

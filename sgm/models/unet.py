@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import UNetConfig
+from ..config import NO_TEXT, TextConfig, UNetConfig
 from .layers import (
     Blend,
     Conv3x3,
@@ -78,7 +78,7 @@ class VideoUNet(nn.Module):
     Built level by level from `config`; parameter names are those of the released checkpoints.
     """
 
-    def __init__(self, config: UNetConfig, latent_channels: int, vector_width: int):
+    def __init__(self, config: UNetConfig, latent_channels: int, vector_width: int, text: TextConfig = NO_TEXT):
         super().__init__()
         widths = [config.model_channels * mult for mult in config.channel_mult]
         emb_channels = 4 * config.model_channels
@@ -91,7 +91,7 @@ class VideoUNet(nn.Module):
             if attention:
                 modules.append(
                     SpatioTemporalTransformer(
-                        out_channels, config.context_dim, config.head_channels, config.norm_groups
+                        out_channels, config.context_dim, config.head_channels, config.norm_groups, text
                     )
                 )
             return modules

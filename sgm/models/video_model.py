@@ -27,7 +27,7 @@ class VideoModel(nn.Module):
         super().__init__()
         self.config = config
         self.conditioner = Conditioner(config)
-        self.unet = VideoUNet(config.unet, config.vae.latent_channels, config.vector_width)
+        self.unet = VideoUNet(config.unet, config.vae.latent_channels, config.vector_width, config.text)
         self.first_stage = Autoencoder(
             config.vae,
             encoder=config.checkpoint.first_stage_encoder,
@@ -40,6 +40,7 @@ class VideoModel(nn.Module):
         """Pairs of a parameter's name here and its key in a released single-file checkpoint."""
         prefixes = {
             "conditioner.clip.": "conditioner.embedders.0.open_clip.model.visual.",
+            "conditioner.text.": "conditioner.text.",
             "conditioner.vae.": f"{self.config.checkpoint.conditioning_vae}.",
             "unet.": "model.diffusion_model.",
             "first_stage.": "first_stage_model.",

@@ -5,8 +5,9 @@ created     when, UTC, ISO 8601
 parameters  every parameter of the run, resolved: no defaults left to look up
 input       path, sha256 (both null if the image came from memory), width, height
 checkpoint  path, sha256 (for a folder, one for each file read), and for weights from a repository on huggingface.co
-            repository, revision (the commit); of a network that made frames between others, interpolator: release,
-            path, sha256
+            repository, revision (the commit); for a model with a text adapter text_adapter: path, sha256, and where
+            that uses CLIP's text tower text_tower: the same as for the checkpoint; of a network that made frames
+            between others, interpolator: release, path, sha256
 model       the model's complete configuration
 device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a CPU), and
             device_name (the graphics card's)
@@ -43,7 +44,12 @@ from sgm.storage.files import read_json
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "rembg", "imageio-ffmpeg")
 PLACES = ("path", "repository", "revision")  # where a file was found, which may change while its content doesn't
-PATHS = (("input", "path"), ("checkpoint", "path"), ("checkpoint", "interpolator", "path"), ("parameters", "config"))
+PATHS = (
+    ("input", "path"),
+    ("checkpoint", "path"),
+    *(("checkpoint", part, "path") for part in ("text_adapter", "text_tower", "interpolator")),
+    ("parameters", "config"),
+)
 
 MAX_BYTES = 4 * 2**20  # of a record; 1024 frames and their angles take 0.2 MiB
 MAX_TEXT = 1000
@@ -75,6 +81,14 @@ def _is_path(value: Any) -> bool:
 
 def _is_sha256(value: Any) -> bool:
     return value is None or (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None)
+
+
+def _is_file(value: Any) -> bool:
+    """Whether it is a file's path and SHA-256, perhaps with the repository and commit that it came from."""
+    if not isinstance(value, dict) or not {"path", "sha256"} <= value.keys() <= {"path", "sha256", *PLACES}:
+        return False
+    named = all(map(_is_text, (value.get("repository", ""), value.get("revision", ""))))
+    return named and None not in value.values() and _is_path(value["path"]) and _is_sha256(value["sha256"])
 
 
 def _are_hashes(value: Any) -> bool:
@@ -129,7 +143,10 @@ REQUIRED: dict[str, dict[str, Check] | Check] = {
 }
 OPTIONAL: dict[str, dict[str, Check] | Check] = {
     "created": _is_text,
-    "checkpoint": {"repository": _is_text, "revision": _is_text, "interpolator": _is_interpolator},
+    "checkpoint": {
+        **{"repository": _is_text, "revision": _is_text},
+        **{"text_adapter": _is_file, "text_tower": _is_file, "interpolator": _is_interpolator},
+    },
     "device": _is_text_or_none,
     "device_name": _is_text_or_none,
     "precision": _is_text_or_none,

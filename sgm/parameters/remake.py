@@ -30,6 +30,7 @@ MAY_DIFFER = (
     "interpolator_weights",
     "download",
     "config",
+    "text_adapter",
 )
 LONGEST_COMPLAINT = 300
 _REPOSITORY, _COMMIT = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII), re.compile(r"[0-9a-f]{40}")
@@ -53,6 +54,7 @@ def recorded_parameters(record_path: Path, given: Collection[str] = ()) -> dict[
         "input_path": record["input"]["path"],
         "checkpoint": _checkpoint_address(record_path, record["checkpoint"]),
         "interpolator_weights": record["checkpoint"].get("interpolator", {}).get("path"),
+        "text_adapter": record["checkpoint"].get("text_adapter", {}).get("path"),
         "device": record.get("device"),
         "precision": record.get("precision"),
         "fp8": record.get("fp8", "off"),

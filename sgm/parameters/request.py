@@ -29,9 +29,11 @@ from .parameter import (
 )
 from .remake import MAY_DIFFER, recorded_parameters
 from .sampling import SamplingParameters, SamplingSettings
+from .text_adapter import with_text_adapter
 
 MAX_BATCH_SIZE = 64
 ELSEWHERE = {  # what other programs call a parameter
+    "text": "prompt",
     "image": "input_path",
     "image_path": "input_path",
     "input": "input_path",
@@ -47,9 +49,7 @@ ELSEWHERE = {  # what other programs call a parameter
     "noise_aug_strength": "cond_aug",
     "decode_chunk_size": "decoding_t",
 }
-HINTS = {name: f"did you mean {ours}?" for name, ours in ELSEWHERE.items()} | {
-    "prompt": "these models take no text; motion_bucket_id sets how much moves"
-}
+HINTS = {name: f"did you mean {ours}?" for name, ours in ELSEWHERE.items()}
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:
@@ -196,12 +196,18 @@ class Request:
         "The YAML file that describes the model, for your own weights.",
         default_text="configs/VERSION.yaml of the project",
     )
+    text_adapter: Path | None = parameter(
+        None,
+        PATH,
+        "A .safetensors file with which an svd version reads prompts that it can't read by itself.",
+        default_text="none",
+    )
     from_record: Path | None = parameter(
         None,
         PATH,
         "Make a clip again from the NAME.json saved with it. With this, only output_folder, verbose, memory, compile,"
         " download, device (another kind draws different noise, in the precision that suits it) and, if the files have"
-        " moved, input_path, checkpoint, interpolator_weights and config may be given.",
+        " moved, input_path, checkpoint, text_adapter, interpolator_weights and config may be given.",
         default_text="none",
     )
     verbose: bool = parameter(
@@ -215,6 +221,8 @@ class Request:
         read_fields(self)
         _check_engine(self)
         model = load_config(self.version, self.config)
+        if self.text_adapter is not None:
+            model = with_text_adapter(model, self.text_adapter)
         example = "object.png" if model.input == "object" else "test_image.png"
         defaults = {
             "input_path": example_folder() / example,

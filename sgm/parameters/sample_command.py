@@ -16,7 +16,7 @@ from .sampling import SamplingParameters, ignored_parameters
 # From the most to the least commonly needed; every parameter is in one group.
 GROUPS = {
     "What to make": ("input_path", "version", "output_folder", "seed", "num_frames", "width", "height", "recursive"),
-    "Motion": ("motion_bucket_id", "fps_id", "fps", "cond_aug"),
+    "Motion": ("prompt", "motion_bucket_id", "fps_id", "fps", "cond_aug"),
     "Objects and cameras": ("elevations_deg", "azimuths_deg", "image_frame_ratio"),
     "Sharper and smoother": ("enhance", "enhance_size", "out_fps", "interpolator", "pingpong"),
     "Output": ("formats", "quality"),
@@ -25,7 +25,7 @@ GROUPS = {
         *("compile", "batch_size"),
     ),
     "Device and memory": ("device", "precision", "fp8", "memory", "decoding_t"),
-    "Weights": ("checkpoint", "interpolator_weights", "download", "config"),
+    "Weights": ("checkpoint", "text_adapter", "interpolator_weights", "download", "config"),
     "Ray clusters": ("engine", "ray_address", "gpus_per_worker", "cpus_per_worker"),
     "Reproducing and diagnosing": ("from_record", "verbose"),
 }

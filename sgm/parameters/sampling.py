@@ -17,6 +17,7 @@ from .choices import SAMPLERS, SCHEDULES
 from .finishing import Finishing, FinishingParameters
 from .parameter import ANGLES, INTERVAL, NAME, NUMBER, SEED, WHOLE, parameter, read_fields
 from .presets import PRESETS
+from .prompts import DEFAULT_FPS_ID, DEFAULT_MOTION_BUCKET_ID, PROMPT, resolve_motion
 
 ALL_NOISE_LEVELS = (0.0, 1000.0)  # wider than any schedule
 
@@ -28,6 +29,14 @@ class SamplingParameters(FinishingParameters):
     Raises UserError for a value of the wrong kind or out of its range.
     """
 
+    prompt: str | None = parameter(
+        None,
+        PROMPT,
+        "What moves, and how, in words. A version that reads text, by itself or with text_adapter, follows it as far as"
+        " it knows the words. The other svd versions take only words of strength and speed (hold still, gentle, strong"
+        " motion, slow, fast), which set motion_bucket_id and fps_id.",
+        default_text="none",
+    )
     num_frames: int | None = parameter(
         None,
         WHOLE,
@@ -85,19 +94,25 @@ class SamplingParameters(FinishingParameters):
         high=100,
         default_text="the preset's: 1 (every step) in exact",
     )
-    fps_id: int = parameter(
-        6,
+    fps_id: int | None = parameter(
+        None,
         WHOLE,
         "The frame rate that the motion is made for: with low values more moves between frames, with high ones less."
         " The video plays at this rate too, unless fps is given.",
         low=1,
         high=60,
+        default_text=str(DEFAULT_FPS_ID),
     )
     fps: float | None = parameter(
         None, NUMBER, "How many frames per second the video plays at.", low=0.1, high=240, default_text="fps_id"
     )
-    motion_bucket_id: int = parameter(
-        127, WHOLE, "How much moves: 0 is nearly still, 255 moves the most.", low=0, high=255
+    motion_bucket_id: int | None = parameter(
+        None,
+        WHOLE,
+        "How much moves: 0 is nearly still, 255 moves the most.",
+        low=0,
+        high=255,
+        default_text=str(DEFAULT_MOTION_BUCKET_ID),
     )
     cond_aug: float | None = parameter(
         None,
@@ -177,12 +192,14 @@ class SamplingParameters(FinishingParameters):
     def resolved_for(self, config: ModelConfig) -> SamplingSettings:
         """The settings for a version, with everything decided that was left open.
 
-        Raises UserError for more angles than frames, and for sizes that the version can't make.
+        Raises UserError for more angles than frames, for sizes that the version can't make, and for prompts that it
+        can't follow.
         """
         preset = PRESETS[self.preset]
         num_frames = self.num_frames or config.num_frames
-        takes_angles = config.takes_angles
+        motion = resolve_motion(config, self.prompt, self.motion_bucket_id, self.fps_id, self.fps)
         return SamplingSettings(
+            prompt=self.prompt,
             num_frames=num_frames,
             num_steps=self.num_steps or preset.num_steps(config.num_steps),
             preset=self.preset,
@@ -190,14 +207,14 @@ class SamplingParameters(FinishingParameters):
             sampler=self.sampler or preset.sampler,
             guidance_interval=self.guidance_interval or ALL_NOISE_LEVELS,
             cache_interval=self.cache_interval or preset.cache_interval,
-            fps_id=self.fps_id,
-            fps=self.fps or float(self.fps_id),
-            motion_bucket_id=self.motion_bucket_id,
+            fps_id=motion.fps_id,
+            fps=motion.fps,
+            motion_bucket_id=motion.motion_bucket_id,
             cond_aug=config.cond_aug if self.cond_aug is None else self.cond_aug,
             seed=self.seed,
             decoding_t=self.decoding_t,
             decode=self.decode,
-            orbit=self._orbit_of(num_frames) if takes_angles else None,
+            orbit=self._orbit_of(num_frames) if config.takes_angles else None,
             framing=self._framing_for(config),
             finishing=self.finishing_for(config),
         )
@@ -242,10 +259,12 @@ class Framing:
 class SamplingSettings:
     """How one clip is made, with everything decided; `SamplingParameters` explains the fields.
 
-    guidance_interval: the lowest and the highest noise level with guidance. fps: frames per second of the
+    prompt: as given, also where it stands for motion_bucket_id and fps_id. guidance_interval: the lowest and the
+    highest noise level with guidance. fps: frames per second of the
     video before it is smoothed. orbit: the camera of each frame; None if the version takes no angles.
     """
 
+    prompt: str | None
     num_frames: int
     num_steps: int
     preset: str

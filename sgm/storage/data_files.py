@@ -6,7 +6,7 @@ crash the parser. Nothing in it is looked up or run: there are no references, ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -35,6 +35,11 @@ def read_dataclass(kind: Any, path: Path, **values: Any) -> Any:
     bounds.
     """
     return _build(kind, _read_with_base(path, seen=()) | values, where=path.name)
+
+
+def as_dataclass(kind: Any, values: Any, where: str) -> Any:
+    """A mapping from elsewhere as the frozen dataclass `kind`; UserError, as above, says `where` it is wrong."""
+    return _build(kind, values, where)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -160,9 +165,10 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     names = [field.name for field in fields(kind)]
     if unknown := sorted(set(value) - set(names)):
         raise UserError(f"{where}: unknown key {_shown(unknown[0])}; allowed are {', '.join(names)}")
-    if missing := [name for name in names if name not in value]:
+    needed = [field.name for field in fields(kind) if field.default is MISSING]
+    if missing := [name for name in needed if name not in value]:
         raise UserError(f"{where}: the key {missing[0]!r} is missing")
-    return kind(**{name: _build(hints[name], value[name], f"{where}: {name}") for name in names})
+    return kind(**{name: _build(hints[name], value[name], f"{where}: {name}") for name in names if name in value})
 
 
 def _shown(value: Any, to_text: Any = repr) -> str:

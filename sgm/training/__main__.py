@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ..checkpoint.text_adapter import save_text_adapter
 from ..config import load_config
 from ..models.conditioner import CLIPImageTower
 from ..models.video_model import VideoModel
@@ -23,6 +24,7 @@ from ..runtime.devices import choose_device
 from ..storage.files import file_sha256, output_folder, write_whole
 from .config import TrainingConfig, find_training_config, load_training_config
 from .decoder import DecoderObjective, start_decoder
+from .decoder_start import fit_decoder
 from .denoising import DenoisingObjective, start_unet
 from .encoder import fit_encoder
 from .image_tower import ImageTowerObjective
@@ -30,13 +32,16 @@ from .initialization import take_weights
 from .loop import Objective, Trainer
 from .report import SMOOTHING_STEPS, save_loss_plot, save_sheet
 from .state import load_state, save_state
+from .text_adapter import start_text_adapter
 
 OBJECTIVES: dict[str, Callable[[VideoModel, TrainingConfig, torch.device], Objective]] = {
+    "autoencoder": DecoderObjective,
     "decoder": DecoderObjective,
     "temporal_decoder": DecoderObjective,
     "image_tower": ImageTowerObjective,
     "unet": DenoisingObjective,
     "unet_and_image_tower": DenoisingObjective,
+    "text_adapter": DenoisingObjective,
 }
 
 
@@ -74,12 +79,16 @@ def build_model(config: TrainingConfig) -> VideoModel:
     An image tower always starts from random weights: one already trained for something else stops learning.
     """
     torch.manual_seed(config.seed)
+    if config.part == "text_adapter":
+        return start_text_adapter(config)
     model = VideoModel(load_config(config.version))
     start_unet(model.unet)
     assert model.first_stage.decoder is not None
     start_decoder(model.first_stage.decoder)
-    if config.part == "decoder":
-        fit_encoder(model.conditioner.vae, config.size, config.seed)
+    if config.part in ("autoencoder", "decoder"):
+        fit_encoder(model.conditioner.vae, model.config, config.data, config.size, config.seed)
+    if config.part == "autoencoder":
+        fit_decoder(model, config)
     if config.start_from:
         take_weights(model, Path(config.start_from))
     if config.part == "image_tower":
@@ -90,6 +99,8 @@ def build_model(config: TrainingConfig) -> VideoModel:
 def run_identity(config: TrainingConfig) -> dict[str, Any]:
     """What two runs must share for one to resume from the other's state: all but where they end and when they save."""
     identity = {name: value for name, value in asdict(config).items() if name not in ("steps", "sheet_every")}
+    if config.text.tokens == 0:  # as in the states of runs that know no adapters
+        del identity["text"]
     if config.start_from:
         identity["start_sha256"] = file_sha256(Path(config.start_from))
     return identity
@@ -125,7 +136,10 @@ def train(request: TrainingRequest) -> None:
         save_loss_plot(losses, folder / "loss.png")
         with trainer.averaged():
             save_sheet(objective.sheet(), folder / f"sheet-{trainer.step:06d}.png")
-            save_weights(model, folder / "weights.safetensors")
+            if config.part == "text_adapter":
+                save_text_adapter(model, folder / "text_adapter.safetensors")
+            else:
+                save_weights(model, folder / "weights.safetensors")
         recent = losses[-SMOOTHING_STEPS:]
         progress.say(f"step {saved} of {config.steps} is saved; mean loss {sum(recent) / len(recent):.4f}")
 

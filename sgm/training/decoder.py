@@ -11,6 +11,7 @@ from ..models.layers import FrameConv, TimestepResBlock
 from ..models.vae import AttentionBlock, Decoder, ResBlock, is_temporal
 from ..models.video_model import VideoModel
 from .config import TrainingConfig
+from .decoder_start import hold_places
 from .initialization import zero
 
 
@@ -25,7 +26,8 @@ class DecoderObjective:
         self.model, self.config, self.device = model, config, device
         model.requires_grad_(False)
         for name, parameter in model.first_stage.named_parameters():
-            parameter.requires_grad_(config.part == "decoder" or is_temporal(name))
+            parameter.requires_grad_(config.part != "temporal_decoder" or is_temporal(name))
+        hold_places(model.first_stage)
 
     def __call__(self, step: int) -> Tensor:
         """The loss of a step, a scalar."""

@@ -1,4 +1,4 @@
-"""CLIP's image tower against that of open_clip, whose names its weights have; and open_clip's tokenizer, offline."""
+"""CLIP's two towers against those of open_clip, whose names their weights have; and open_clip's tokenizer, offline."""
 
 from dataclasses import asdict
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from sgm.config import CLIPConfig, load_config
-from sgm.models.conditioner import CLIPImageTower, prepare_for_clip
+from sgm.config import CLIPConfig, TextConfig, load_config
+from sgm.models.conditioner import CLIPImageTower, CLIPTextTower, prepare_for_clip
+from sgm.models.words import Prompt, read_clip_prompt
 from tests.small_models import relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # open_clip's own imports give some
@@ -62,6 +63,63 @@ def test_the_released_tower_has_their_names_and_shapes() -> None:
 def test_the_released_tower_agrees() -> None:
     """Random weights of full size: 2.5 GB."""
     check_agreement(load_config("svd").clip)
+
+
+def text_model(config: TextConfig) -> nn.Module:
+    """open_clip's model of this shape, whose text transformer is a part of it, with random weights."""
+    import open_clip
+
+    shape = {"width": config.width, "heads": config.heads, "layers": config.layers}
+    text = open_clip.CLIPTextCfg(context_length=config.tokens, vocab_size=config.words, **shape)
+    vision = open_clip.CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32)
+    return open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text).eval()
+
+
+def test_a_narrow_text_tower_agrees() -> None:
+    """Token by token, which is what open_clip's encode_text has before it takes one of them."""
+    config = TextConfig(49408, 64, 3, 4, 77, attention_heads=1, head_channels=8, encoder="ViT-H-14")
+    theirs = text_model(config)
+    with torch.device("meta"):
+        ours = CLIPTextTower(config).eval()
+    names = ours.state_dict().keys()
+    state = theirs.state_dict()
+    others = {name for name in state.keys() - names if not name.startswith("visual.")}
+    assert others == {"text_projection", "logit_scale"}
+    ours.load_state_dict({name: state[name] for name in names}, assign=True)
+    prompts = [ours.read("A photo of a cat, slowly."), ours.read("zoom")]
+    numbers = torch.zeros(2, 77, dtype=torch.long)
+    for row, prompt in zip(numbers, prompts, strict=True):
+        row[: len(prompt.numbers)] = torch.tensor(prompt.numbers)
+    last: list[torch.Tensor] = []
+    theirs.ln_final.register_forward_hook(lambda module, given, result: last.append(result))
+    with torch.inference_mode():
+        theirs.encode_text(numbers)
+        tokens = ours(prompts)
+        assert ours([Prompt(()), prompts[1]])[0].abs().max() == 0
+    assert relative_error(tokens, last[0]) < 1e-5
+    assert relative_error(tokens[:1], tokens[1:]) > 1e-2, "the words must matter"
+
+
+def test_the_released_text_tower_has_their_shape() -> None:
+    """As docs/prompts.md gives it."""
+    import open_clip
+
+    assert open_clip.get_model_config("ViT-H-14")["text_cfg"] == {
+        "context_length": 77, "vocab_size": 49408, "width": 1024, "heads": 16, "layers": 24,
+    }  # fmt: skip
+
+
+def test_a_prompt_is_what_their_tokenizer_makes_of_it() -> None:
+    import open_clip
+
+    text = "The camera pans left, slowly: un caf\u00e9!"
+    expected = open_clip.tokenize([text])[0]
+    prompt = read_clip_prompt(text, 77)
+    assert prompt.numbers == tuple(expected[expected > 0].tolist())
+    assert prompt.surplus == prompt.unknown == ()
+    long = read_clip_prompt("left " * 75 + "right up", 77)
+    assert long.numbers == tuple(open_clip.tokenize(["left " * 75])[0].tolist())
+    assert long.surplus == ("right", "up")
 
 
 def test_the_tokenizer_works_without_a_network() -> None:

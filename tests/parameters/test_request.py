@@ -222,7 +222,7 @@ def test_a_random_seed_is_drawn_anew(text):
     [
         ("image", "did you mean input_path?"),
         ("resolution", "did you mean width and height?"),
-        ("prompt", "these models take no text"),
+        ("text", "did you mean prompt?"),
         ("x" * 5000, "xxx ...'; --help"),
     ],
 )

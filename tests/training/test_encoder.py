@@ -17,7 +17,7 @@ def fitted() -> Autoencoder:
     vae = Autoencoder(load_config("sv3d_tiny").vae, encoder=True, decoder=False, quant_convs=True, temporal=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "NUM_PICTURES", NUM_PICTURES)
-        encoder.fit_encoder(vae, SIZE, SEED)
+        encoder.fit_encoder(vae, load_config("sv3d_tiny"), "stills", SIZE, SEED)
     return vae.requires_grad_(False)
 
 
