@@ -59,7 +59,7 @@ def test_it_restores_nearly_what_the_latents_tell_of_each_block(fitted: VideoMod
 def test_it_knows_left_from_right_and_upper_from_lower_pixels(fitted: VideoModel) -> None:
     decoder = fitted.first_stage.decoder
     assert decoder is not None
-    x = decoder.conv_in(torch.randn(1, 32, 8, 8))
+    x = decoder.conv_in(fitted.conditioner.vae.encode(stills(range(2000, 2001))))
     levels = list(reversed(decoder.up))
     for layer in (*decoder.mid.layers(), *levels[0].block):
         x = layer(x) if layer is decoder.mid.attn_1 else layer(x, 1)
@@ -69,15 +69,15 @@ def test_it_knows_left_from_right_and_upper_from_lower_pixels(fitted: VideoModel
         first, last = level.block
         x = first(below.upsample(x), 1)
         across, down = x[0, channels.count[0]], x[0, channels.count[2]]
-        assert (across[:, 0::2] > 0.1).float().mean() > 0.95
-        assert (across[:, 1::2] < -0.1).float().mean() > 0.95
-        assert (down[0::2] > 0.1).float().mean() > 0.95
-        assert (down[1::2] < -0.1).float().mean() > 0.95
+        assert (across[:, 0::2] > 0).all()
+        assert (across[:, 1::2] < 0).all()
+        assert (down[0::2] > 0).all()
+        assert (down[1::2] < 0).all()
         x = last(x, 1)
 
 
 def test_frames_of_a_clip_start_as_if_they_were_alone(fitted: VideoModel) -> None:
-    latents = torch.randn(4, 32, 4, 4)
+    latents = torch.randn(4, 32, 4, 4, generator=torch.Generator().manual_seed(0))
     together, alone = (
         fitted.first_stage.decode(latents, 4),
         [fitted.first_stage.decode(one[None], 1) for one in latents],
