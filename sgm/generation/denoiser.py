@@ -15,6 +15,7 @@ from ..diffusion.edm import SAMPLERS, SCHEDULES, Denoiser, Track, denoise, guida
 from ..models.conditioner import Conditioning
 from ..models.feature_cache import FeatureCache
 from ..models.unet import VideoUNet
+from ..runtime.parallel import Ranks
 
 Network = Callable[[Tensor, Tensor], Tensor]
 Watch = Callable[[float, Tensor], object]  # called with a noise level and the latents denoised at it
@@ -63,6 +64,22 @@ def one_by_one(networks: Sequence[Network]) -> Network:
     return network
 
 
+def one_each(networks: Sequence[Network], ranks: Ranks) -> Network:
+    """Networks called at the same time, each by one of the ranks, equal to the same called one by one."""
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        count = len(networks)
+        parts = list(zip(networks, scaled.chunk(count), noise.chunk(count), strict=True))
+
+        def call(index: int) -> Tensor:
+            one, *given = parts[index]
+            return one(*given)
+
+        return torch.cat([made.to(scaled.device) for made in ranks.share(call, count)])
+
+    return network
+
+
 def conditional_denoiser(network: Network) -> Denoiser:
     """A function (noisy latents (b t, c, h, w), sigma ()) -> denoised latents, of a network of b clips."""
     return lambda noisy, sigma: denoise(network, noisy, sigma.to(noisy.device).expand(len(noisy)))
@@ -84,24 +101,31 @@ def guided_denoiser(network: Network, scales: Tensor) -> Denoiser:
 
 
 def make_denoiser(
-    unet: VideoUNet, conditioning: Conditioning, scales: Tensor, solver: Solver, *, in_turn: bool = False
+    unet: VideoUNet,
+    conditioning: Conditioning,
+    scales: Tensor,
+    solver: Solver,
+    *,
+    in_turn: bool = False,
+    ranks: Ranks | None = None,
 ) -> Denoiser:
     """The denoiser of b clips, with guidance where it has an effect and the solver asks for it.
 
     If every scale (b t,) is 1, guided and conditional predictions are the same. `in_turn`: the unconditional and the
-    conditional clips go through the UNet one after the other, not as one batch.
+    conditional clips go through the UNet one after the other, not as one batch; with `ranks`, each on one of them.
     """
 
+    def network_of(conditions: Sequence[Conditioning]) -> Network:
+        if ranks is None and not in_turn:
+            return conditioned_network(unet, conditions, solver.cache_interval)
+        networks = [conditioned_network(unet, [one], solver.cache_interval) for one in conditions]
+        return one_by_one(networks) if ranks is None else one_each(networks, ranks)
+
     def conditional() -> Denoiser:
-        return conditional_denoiser(conditioned_network(unet, [conditioning], solver.cache_interval))
+        return conditional_denoiser(network_of([conditioning]))
 
     def guided() -> Denoiser:
-        both = [conditioning.unconditional(), conditioning]
-        if in_turn:
-            network = one_by_one([conditioned_network(unet, [one], solver.cache_interval) for one in both])
-        else:
-            network = conditioned_network(unet, both, solver.cache_interval)
-        return guided_denoiser(network, scales)
+        return guided_denoiser(network_of([conditioning.unconditional(), conditioning]), scales)
 
     if bool((scales == 1).all()):
         return conditional()
@@ -146,15 +170,17 @@ def sample_latents(
     solver: Solver,
     *,
     in_turn: bool = False,
+    ranks: Ranks | None = None,
     track: Track = iter,
     watch: Watch | None = None,
 ) -> Tensor:
     """The scaled latents of b clips, float32, from unit noise (b t, c, h, w) of their shape.
 
     Up to rounding, a clip's are the same in any company. `track` wraps the steps; `watch` sees each denoised result.
+    With `ranks`, all of them call this with the same.
     """
     scales = guidance_scales(guidance, conditioning.num_frames).repeat(conditioning.num_clips).to(noise.device)
-    denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn)
+    denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn, ranks=ranks)
     if watch is not None:
         denoiser = watched(denoiser, watch)
     sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU, where each step's level is read

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,23 @@ from PIL import Image
 
 from ..checkpoint.files import Checkpoint
 from ..checkpoint.finding import find_checkpoint
-from ..checkpoint.loading import load_model
 from ..config import ModelConfig, load_config
 from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
 from ..outputs.clip_files import DEFAULT_QUALITY, clip_writer, format_of
 from ..outputs.provenance import Provenance
 from ..outputs.record import build_record
+from ..parameters.parameter import device_names
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
-from ..runtime.compilation import compile_blocks
 from ..runtime.devices import (
-    MEMORY_MODES,
     PRECISIONS,
     check_fp8,
     choose_device,
-    choose_memory,
     choose_precision,
     clips_with_room,
     give_back_memory,
 )
-from ..runtime.fp8 import use_fp8
-from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.files import describe_file, write_whole
 from ..watermark.embedding import embed_watermark
@@ -45,6 +39,7 @@ from .denoiser import Watch
 from .finishing import Finisher
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
+from .loading import Loading, load_generators
 
 Pixels = NDArray[np.uint8]
 
@@ -153,7 +148,8 @@ def load(
             huggingface.co, or the result of `find_checkpoint`; by default the version's own.
         download: whether missing weights may be downloaded from the repository.
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
-        device: "cuda", "cuda:1", "mps" or "cpu"; by default the first available of cuda, mps and cpu.
+        device: "cuda", "cuda:1", "mps" or "cpu", or several that make each clip together, such as "cuda:0,cuda:1"; by
+            default the first available of cuda, mps and cpu.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
         fp8: "off", "weights" (the UNet's in 8 bits), or "linears" (most of its matrix products in 8 bits as well).
         memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that fits.
@@ -168,28 +164,19 @@ def load(
     config_path = Path(config).expanduser().resolve() if config else None
     model_config = load_config(version, config_path)
     found = find_checkpoint(version, checkpoint, download=download)
-    torch_device = choose_device(device)
-    precision = choose_precision(precision, torch_device)
-    check_fp8(fp8, torch_device)
-    memory = choose_memory(memory, model_config, torch_device, PRECISIONS[precision], fp8=fp8 != "off")
-    stages = Stages(str(torch_device))
+    devices = [choose_device(name) for name in device_names(device)] if device else [choose_device(None)]
+    precision = choose_precision(precision, devices[0])
+    for each in devices:
+        check_fp8(fp8, each)
+    stages = Stages(str(devices[0]))
     with stages.measure("loading"):
         with progress.stage("hashing", total=1, unit="file"):
             checkpoint_files = found.describe()
-        model = load_model(
-            model_config,
-            found.path,
-            device=weights_device(MEMORY_MODES[memory], torch_device),
-            dtype=PRECISIONS[precision],
-            track=partial(progress.track, "loading", unit="tensor"),
+        generator = load_generators(
+            Loading(model_config, found.path, precision, fp8, memory, compile), devices, progress
         )
-        if fp8 != "off":
-            use_fp8(model.unet, linears=fp8 == "linears")
-        placement = Placement(model, torch_device, memory)
-        if compile:
-            compile_blocks(model.unet)
     return Pipeline(
-        FrameGenerator(model, placement, progress),
+        generator,
         precision=precision,
         checkpoint_files=checkpoint_files,
         fp8=fp8,
@@ -227,6 +214,16 @@ class Pipeline:
         """About how many clips of the version's own size the device has room to make together."""
         dtype, fp8 = PRECISIONS[self.precision], self.fp8 != "off"
         return clips_with_room(self.generator.placement.mode, self.config, self.device, dtype, fp8=fp8)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a process that helps this one has ended, so that it can make no more clips."""
+        return self.generator.ranks is not None and self.generator.ranks.are_lost
+
+    def close(self) -> None:
+        """End the processes that help this one, where there are any; the end of the program does, too."""
+        if self.generator.ranks is not None:
+            self.generator.ranks.close()
 
     def give_back_memory(self) -> None:
         """Release the memory that a failed attempt has left behind."""
@@ -312,6 +309,7 @@ class Pipeline:
             fp8=self.fp8,
             memory=self.generator.placement.name,
             threads=torch.get_num_threads(),
+            ranks=self.generator.ranks.size if self.generator.ranks else 1,
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},
             elevations_deg=settings.orbit.elevations_deg if settings.orbit else None,

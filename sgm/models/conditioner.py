@@ -147,6 +147,10 @@ class Conditioning:
             vector=torch.cat([condition.vector for condition in conditions]),
         )
 
+    def to(self, device: torch.device | str) -> "Conditioning":
+        """The same on a device."""
+        return Conditioning(self.crossattn.to(device), self.concat.to(device), self.vector.to(device))
+
     def unconditional(self) -> "Conditioning":
         """The same scalars without the image: what guidance leads away from."""
         return Conditioning(torch.zeros_like(self.crossattn), torch.zeros_like(self.concat), self.vector)

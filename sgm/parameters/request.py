@@ -22,6 +22,7 @@ from .parameter import (
     TRUTH,
     WHOLE,
     Kind,
+    device_names,
     kind_of_device,
     parameter,
     parameters_of,
@@ -122,7 +123,7 @@ class Request:
         low=1,
         high=100,
     )
-    device: str | None = device_parameter()
+    device: str | None = device_parameter(several=True)
     precision: str | None = precision_parameter()
     fp8: str = fp8_parameter()
     memory: str = parameter(
@@ -205,6 +206,8 @@ class Request:
 
     def __post_init__(self) -> None:
         read_fields(self)
+        if self.device is not None:
+            device_names(self.device)
         _check_engine(self)
         model = load_config(self.version, self.config)
         example = "object.png" if model.input == "object" else "test_image.png"
@@ -220,6 +223,8 @@ class Request:
 
 
 def _check_engine(request: Request) -> None:
+    if request.engine == "ray" and "," in (request.device or ""):
+        raise UserError(f"device {request.device} is for one clip at a time, and engine ray for many: omit one of them")
     if request.engine != "ray":
         for name in ("ray_address", "gpus_per_worker", "cpus_per_worker"):
             if getattr(request, name) is not None:
