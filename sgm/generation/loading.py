@@ -1,0 +1,72 @@
+"""A model on its device, or one on each of several that make clips together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ..checkpoint.loading import load_model
+from ..config import ModelConfig
+from ..progress import Progress
+from ..runtime.compilation import compile_blocks
+from ..runtime.devices import MEMORY_MODES, PRECISIONS, choose_memory
+from ..runtime.fp8 import use_fp8
+from ..runtime.offloading import Placement, weights_device
+from ..runtime.parallel import Ranks, start_ranks
+from .frames import FrameGenerator
+
+HELPER = "sgm.generation.helper"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What to load, and how; all of it chosen and checked but for the memory mode, which may be `auto`."""
+
+    config: ModelConfig
+    weights: Path
+    precision: str
+    fp8: str
+    memory: str
+    compile: bool
+
+
+def load_generator(
+    loading: Loading, device: torch.device, progress: Progress, ranks: Ranks | None = None
+) -> FrameGenerator:
+    """The generator on a device; of several ranks, all of them call this, and all choose the same memory mode."""
+    dtype, fp8 = PRECISIONS[loading.precision], loading.fp8 != "off"
+    memory = choose_memory(loading.memory, loading.config, device, dtype, fp8=fp8)
+    if ranks:
+        memory = max(ranks.gather(lambda: memory), key=list(MEMORY_MODES).index)
+    model = load_model(
+        loading.config,
+        loading.weights,
+        device=weights_device(MEMORY_MODES[memory], device),
+        dtype=dtype,
+        track=partial(progress.track, "loading", unit="tensor"),
+    )
+    if fp8:
+        use_fp8(model.unet, linears=loading.fp8 == "linears")
+    placement = Placement(model, device, memory)
+    if loading.compile:
+        compile_blocks(model.unet)
+    if ranks:
+        ranks.gather(lambda: None)  # all of them have come as far
+    return FrameGenerator(model, placement, progress, ranks)
+
+
+def load_generators(loading: Loading, devices: Sequence[torch.device], progress: Progress) -> FrameGenerator:
+    """The generator on the first device; on each further one a helper process has another, and helps it."""
+    if len(devices) == 1:
+        return load_generator(loading, devices[0], progress)
+    ranks = start_ranks(HELPER, [str(device) for device in devices])
+    try:
+        ranks.order("load", replace(loading, weights=loading.weights.absolute()), torch.get_num_threads())
+        return load_generator(loading, devices[0], progress, ranks)
+    except BaseException:
+        ranks.close()
+        raise
