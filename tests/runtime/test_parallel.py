@@ -18,25 +18,22 @@ HELPER = "tests.runtime.helping"
 
 
 @pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    """For the tests that come first: there is one group at a time."""
+def started() -> Iterator[Ranks]:
     ranks = start_ranks(HELPER, ["cpu"] * 3)
     yield ranks
     ranks.close()
 
 
+@pytest.fixture
+def ranks(started: Ranks) -> Iterator[Ranks]:
+    """The same three for each test: after it, whatever failed in it, all of them do the next thing together."""
+    yield started
+    assert len(set(together(started, "processes"))) == 3
+
+
 def together(ranks: Ranks, name: str, *given: Any) -> Any:
     ranks.order(name, *given)
     return ORDERS[name](ranks, *given)
-
-
-@pytest.fixture(autouse=True)
-def they_still_answer(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test that uses the common ranks, whatever failed in it, all of them do the next thing together."""
-    yield
-    if "ranks" in request.fixturenames:
-        ranks = request.getfixturevalue("ranks")
-        assert len(set(together(ranks, "processes"))) == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -77,21 +74,17 @@ def test_there_is_one_group_in_a_process(ranks: Ranks) -> None:
         start_ranks(HELPER, ["cpu"] * 2)
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-def test_a_killed_helper_ends_all(rank: int) -> None:
-    doomed = start_ranks(HELPER, ["cpu"] * 3)
+def test_a_killed_helper_ends_all(started: Ranks) -> None:
+    """The last test of the three; what it leaves is no hindrance to new ones."""
     children = psutil.Process().children()
     start = time.monotonic()
-    with pytest.raises(LostRankError, match=rf"the process on cpu \(rank {rank}\) was killed \(SIGKILL\)"):
-        together(doomed, "die", rank)
+    with pytest.raises(LostRankError, match=r"the process on cpu \(rank 2\) was killed \(SIGKILL\)"):
+        together(started, "die", 2)
     assert time.monotonic() - start < 5
-    assert doomed.are_lost
+    assert started.are_lost
     assert not any(child.is_running() for child in children)
     with pytest.raises(LostRankError, match="load the model again"):
-        together(doomed, "processes")
-
-
-def test_a_helper_that_does_not_start() -> None:
+        together(started, "processes")
     with pytest.raises(LostRankError, match=r"the process on broken \(rank 1\) ended .* 1 \(there is no such device\)"):
         start_ranks(HELPER, ["cpu", "broken", "cpu"])
     assert psutil.Process().children() == []
