@@ -70,7 +70,7 @@ def test_helpers_leave_what_rank_0_has_left(ranks: Ranks) -> None:
 
 
 def test_there_is_one_group_in_a_process(ranks: Ranks) -> None:
-    with pytest.raises(UserError, match="already has a torch.distributed process group"):
+    with pytest.raises(UserError, match=r"already has a .* process group"):
         start_ranks(HELPER, ["cpu"] * 2)
 
 

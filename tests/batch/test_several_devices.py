@@ -1,0 +1,83 @@
+"""Whole command lines on several devices: the same files as on one, and what is said and left when a helper dies."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sgm.__main__ import sample
+from sgm.parameters.sample_command import run
+from tests.batch.conftest import PROJECT, SMALL
+
+TWO = ["--device", "cpu,cpu", "--decoding_t", "1"]
+
+
+def start(input_path: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, PROJECT / "sample.py", input_path, "--output_folder", out, *SMALL, *TWO, *words]
+    return subprocess.Popen(
+        [str(word) for word in command], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def frames_below(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.jpg"))}
+
+
+def test_a_batch_is_that_of_one_device(images: Path, out: Path, tmp_path: Path, run_here) -> None:
+    stdout, stderr = start(images, out, "--memory", "high").communicate()
+    frames = frames_below(out)
+    assert len(frames) == 6
+    assert len(stdout.splitlines()) == 3, "rank 0 alone speaks"
+    assert "Warning" not in stderr
+    assert [json.loads((out / f"{name}.json").read_text())["ranks"] for name in "abc"] == [2, 2, 2]
+
+    # On one device: all are there, each can be made again, and a folder of its own is the same.
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if path.name != "report.json"}
+    assert run_here(images, "--decoding_t", "1") == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if path.name != "report.json"} == files
+    words = ["--from_record", str(out / "a.json"), "--output_folder", str(tmp_path / "again"), "--device", "cpu"]
+    assert run(sample, words) == 0
+    assert frames_below(tmp_path / "again") == {name: of for name, of in frames.items() if name.startswith("a/")}
+    out.rename(tmp_path / "of_two")
+    assert run_here(images, "--decoding_t", "1") == 0
+    assert frames_below(out) == frames
+
+
+def test_a_helper_is_killed_in_the_middle_of_a_clip(images: Path, out: Path) -> None:
+    process = start(images, out, "--num_frames", "3", "--preset", "exact")
+    try:
+        while not (out / "a.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        (helper,) = psutil.Process(process.pid).children()
+        helper.send_signal(signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    print(stderr)
+    assert 1 <= len(stdout.splitlines()) < 3
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--device", "cuda:0,cuda:0"], "names cuda:0 twice"),
+        (["--device", "cuda:0,cpu"], "mixes kinds"),
+        (["--device", "cuda,cuda:1"], "which cards"),
+        (["--device", "mps,mps"], "which cards"),
+        (["--device", "cpu," * 8 + "cpu"], "at most 8"),
+        (["--device", "cuda:0,"], "or several as in cuda:0,cuda:1"),
+        (["--device", "cpu,cpu", "--engine", "ray"], "omit one of them"),
+    ],
+)
+def test_devices_that_make_no_sense_together(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(sample, ["--version", "svd_tiny", *words]) == 2
+    assert complaint in capsys.readouterr().err
