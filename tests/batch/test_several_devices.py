@@ -48,20 +48,50 @@ def test_a_batch_is_that_of_one_device(images: Path, out: Path, tmp_path: Path, 
     assert frames_below(out) == frames
 
 
-def test_a_helper_is_killed_in_the_middle_of_a_clip(images: Path, out: Path) -> None:
-    process = start(images, out, "--num_frames", "3", "--preset", "exact")
+def test_a_helper_is_killed_in_the_middle_of_a_clip(images: Path, out: Path, tmp_path: Path) -> None:
+    """Of the three clips the second takes long enough."""
+    lines = [
+        {"input_path": str(images / f"{name}.png"), "num_steps": steps}
+        for name, steps in {"a": 1, "b": 500, "c": 1}.items()
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    process = start(tmp_path / "list.jsonl", out)
     try:
-        while not (out / "a.json").exists():
+        while not (out / "in" / "a.json").exists():
             assert process.poll() is None
             time.sleep(0.01)
         (helper,) = psutil.Process(process.pid).children()
+        assert helper.cmdline()[2] == "sgm.generation.helper"
         helper.send_signal(signal.SIGKILL)
         stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 1
-    print(stderr)
-    assert 1 <= len(stdout.splitlines()) < 3
+    assert len(stdout.splitlines()) == 1, "of the clip that was done before"
+    *_, last = stderr.splitlines()
+    assert last.startswith("error: ended early, for the rest would fail too: the process on cpu (rank 1) was killed")
+    assert "SIGKILL" in last
+    assert "Traceback" not in stderr
+    assert frames_below(out).keys() == {"in/a/0000.jpg", "in/a/0001.jpg"}
+    assert {path.name for path in (out / "in").iterdir()} == {"a", "a.json", "a.mp4"}
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_helpers_end_with_the_command(
+    number: signal.Signals, exit_code: int, images: Path, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.jsonl").write_text(json.dumps({"input_path": str(images / "a.png"), "num_steps": 500}))
+    process = start(tmp_path / "list.jsonl", out)
+    try:
+        while not (helpers := psutil.Process(process.pid).children()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        helpers[0].wait(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == exit_code
 
 
 @pytest.mark.parametrize(
