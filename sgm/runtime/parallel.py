@@ -309,17 +309,11 @@ def _join(store: dist.Store, rank: int, size: int) -> None:
 
 
 def _end(helpers: Sequence[_Helper]) -> None:
-    """End the helpers; each ends as its stdin does, and is killed if it doesn't."""
+    """End the helpers, which have nothing to lose."""
     for helper in helpers:
-        for pipe in (helper.process.stdin, helper.process.stdout):
-            assert pipe is not None
-            pipe.close()
+        helper.process.kill()
     for helper in helpers:
-        try:
-            helper.process.wait(SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            helper.process.kill()
-            helper.process.wait()
+        helper.process.communicate()  # and closes its pipes
         helper.errors.close()
 
 
