@@ -19,6 +19,7 @@ from ..models.video_model import VideoModel
 from ..parameters.sampling import SamplingSettings
 from ..progress import Progress
 from ..runtime.devices import give_back_memory
+from ..runtime.frame_sharing import FrameGroup
 from ..runtime.offloading import Placement
 from ..runtime.parallel import Ranks, SharedError
 from ..stages import Stages
@@ -29,13 +30,18 @@ from .denoiser import Solver, Watch, sample_latents
 class FrameGenerator:
     """A model on its device, which turns pictures into frames and shows its progress.
 
-    ranks: the processes that share the work, where there are several; each has a generator like this one.
+    group: this process's place among those that share the work, where there are several; each has such a generator.
     """
 
     model: VideoModel
     placement: Placement
     progress: Progress
-    ranks: Ranks | None = None
+    group: FrameGroup | None = None
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The processes that share the work, where there are several."""
+        return self.group.ranks if self.group else None
 
     @property
     def device(self) -> torch.device:
@@ -68,6 +74,8 @@ class FrameGenerator:
 
         All images have the same size, and all clips the same number of frames and solver. `watch` sees every step.
         """
+        if self.group is not None:
+            self.group.check(settings[0].num_frames)
         images = [image.to(self.device) for image in images]
         # 1. Draw all of each clip's noise, in the released sampler's order.
         noises = [self._draw_noise(image, of_clip) for image, of_clip in zip(images, settings, strict=True)]
@@ -154,7 +162,7 @@ class FrameGenerator:
             try:
                 self.placement.use_for(kind)
                 with self.placement.at_work(unet):
-                    how: dict[str, Any] = {"in_turn": self.placement.mode.guidance_in_turn, "ranks": ranks}
+                    how: dict[str, Any] = {"in_turn": self.placement.mode.guidance_in_turn, "group": self.group}
                     return sample_latents(unet, conditioning, noise, guidance, solver, **how, track=track, watch=watch)
             except (RuntimeError, MemoryError) as error:
                 if ranks is not None and not isinstance(error, SharedError):

@@ -11,10 +11,13 @@ import torch
 
 from ..checkpoint.loading import load_model
 from ..config import ModelConfig
+from ..diffusion.edm import clips_a_step
+from ..errors import UserError
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
 from ..runtime.devices import MEMORY_MODES, PRECISIONS, choose_memory
 from ..runtime.fp8 import use_fp8
+from ..runtime.frame_sharing import FrameGroup, share_frames
 from ..runtime.offloading import Placement, weights_device
 from ..runtime.parallel import Ranks, start_ranks
 from .frames import FrameGenerator
@@ -54,15 +57,27 @@ def load_generator(
     placement = Placement(model, device, memory)
     if loading.compile:
         compile_blocks(model.unet)
+    group = None
     if ranks:
+        group = FrameGroup(ranks, clips_a_step(loading.config.guidance), device)
+        if group.size > 1:
+            share_frames(model.unet, group)
         ranks.gather(lambda: None)  # all of them have come as far
-    return FrameGenerator(model, placement, progress, ranks)
+    return FrameGenerator(model, placement, progress, group)
 
 
 def load_generators(loading: Loading, devices: Sequence[torch.device], progress: Progress) -> FrameGenerator:
-    """The generator on the first device; on each further one a helper process has another, and helps it."""
+    """The generator on the first device; on each further one a helper process has another, and helps it.
+
+    Raises UserError for a number of devices that can't share the work.
+    """
     if len(devices) == 1:
         return load_generator(loading, devices[0], progress)
+    halves = clips_a_step(loading.config.guidance)
+    if len(devices) % halves:
+        raise UserError(f"guidance's two halves can't be shared by {len(devices)} devices: give 2, 4, 6 or 8")
+    if loading.compile and len(devices) > halves:
+        raise UserError(f"blocks that {len(devices)} devices share can't be compiled: omit compile, or give {halves}")
     ranks = start_ranks(HELPER, [str(device) for device in devices])
     try:
         ranks.order("load", replace(loading, weights=loading.weights.absolute()), torch.get_num_threads())

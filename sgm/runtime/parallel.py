@@ -32,7 +32,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import UserError, in_one_line
+from ..errors import UserError, in_one_line, is_out_of_memory
 
 T = TypeVar("T")
 
@@ -145,6 +145,22 @@ class Ranks:
                 if owner > 0:
                     dist.recv(tensor, owner)
         return tensors
+
+    @contextmanager
+    def waiting_for_each_other(self) -> Iterator[None]:
+        """Inside, ranks need each other to go on: an error of one, which the others can't hear of there, ends all."""
+        try:
+            yield
+        except BaseException as error:
+            failed = not isinstance(error, RuntimeError) or is_out_of_memory(error)  # or the others are gone
+            if self.rank > 0 and failed:
+                print(in_one_line(error) if isinstance(error, Exception) else error, file=sys.stderr)  # noqa: T201
+                sys.stderr.flush()
+                os._exit(1)
+            if not failed:
+                raise self._lost() from error
+            self.close()
+            raise
 
     def _compute(
         self, compute: Callable[[int], Tensor], owners: Sequence[int]
