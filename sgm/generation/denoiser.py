@@ -81,6 +81,8 @@ def one_each(networks: Sequence[Network], group: FrameGroup) -> Network:
             with group.ranks.waiting_for_each_other():
                 return one(*(group.own_frames(each) for each in given))
 
+        if size > 1:
+            group.ranks.meet()
         made = [tensor.to(scaled.device) for tensor in group.ranks.share(call, count * size)]
         return torch.cat([group.join(made[start : start + size]) for start in range(0, len(made), size)])
 
@@ -119,7 +121,7 @@ def make_denoiser(
     """The denoiser of b clips, with guidance where it has an effect and the solver asks for it.
 
     If every scale (b t,) is 1, guided and conditional predictions are the same. `in_turn`: the unconditional and the
-    conditional clips go through the UNet one after the other, not as one batch; with `group`, on one group of ranks each.
+    conditional clips go through the UNet one after the other, not as one batch; with `group`, each on a group of ranks.
     """
 
     def network_of(conditions: Sequence[Conditioning]) -> Network:

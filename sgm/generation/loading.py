@@ -62,7 +62,7 @@ def load_generator(
         group = FrameGroup(ranks, clips_a_step(loading.config.guidance), device)
         if group.size > 1:
             share_frames(model.unet, group)
-        ranks.gather(lambda: None)  # all of them have come as far
+        ranks.meet()
     return FrameGenerator(model, placement, progress, group)
 
 

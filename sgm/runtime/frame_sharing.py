@@ -50,6 +50,7 @@ class FrameGroup:
             members = list(range(number * self.size, (number + 1) * self.size))
             group = dist.new_group(members, timeout=patience, backend=backend)
             if number == self.number:
+                assert isinstance(group, dist.ProcessGroup)
                 self._group = group
 
     @property
@@ -108,10 +109,9 @@ def share_frames(unet: VideoUNet, group: FrameGroup) -> None:
                     elif isinstance(layer, FrameConv):
                         layers[index] = ConvOverRanks(layer, group)
         elif isinstance(module, SpatioTemporalTransformer):
-            module.time_pos_embed = PositionsOfOwn(module.time_pos_embed, group)
+            module.set_submodule("time_pos_embed", PositionsOfOwn(module.time_pos_embed, group))
         elif isinstance(module, TemporalBlock):
-            assert isinstance(module.attn1, SelfAttention)
-            module.attn1 = AttentionOverRanks(module.attn1, group)
+            module.set_submodule("attn1", AttentionOverRanks(module.attn1, group))
 
 
 class NormOverRanks(nn.Module):

@@ -118,6 +118,10 @@ class Ranks:
                 raise SharedError(one.error)
         return [one.value for one in results]
 
+    def meet(self) -> None:
+        """Go on when all ranks have come as far; raises SharedError on every rank if one has failed before."""
+        self.gather(lambda: None)
+
     def share(self, compute: Callable[[int], Tensor], count: int) -> list[Tensor]:
         """compute(0), ..., compute(count - 1), each computed by one rank, on all of them.
 
@@ -148,7 +152,7 @@ class Ranks:
 
     @contextmanager
     def waiting_for_each_other(self) -> Iterator[None]:
-        """Inside, ranks need each other to go on: an error of one, which the others can't hear of there, ends all."""
+        """Inside, ranks need each other to go on, and none is heard: an error on one ends all. They `meet` before it."""
         try:
             yield
         except BaseException as error:

@@ -63,7 +63,7 @@ def together(request: pytest.FixtureRequest, files: Files) -> Iterator[Together]
     count, guided = request.param
     pipeline = files.load(guided, ",".join(["cpu"] * count), "high")
     in_turn, at_once = (files.load(guided, "cpu", memory) for memory in ("low", "high"))
-    yield Together(pipeline, in_turn, at_once, 0.0 if count == 2 else 1e-5)
+    yield Together(pipeline, in_turn, at_once, 0.0 if count == 2 else 1e-4)
     pipeline.close()
 
 
