@@ -12,7 +12,6 @@ import torch
 from ..checkpoint.loading import load_model
 from ..config import ModelConfig
 from ..diffusion.edm import clips_a_step
-from ..errors import UserError
 from ..progress import Progress
 from ..runtime.compilation import compile_blocks
 from ..runtime.devices import MEMORY_MODES, PRECISIONS, choose_memory
@@ -67,17 +66,9 @@ def load_generator(
 
 
 def load_generators(loading: Loading, devices: Sequence[torch.device], progress: Progress) -> FrameGenerator:
-    """The generator on the first device; on each further one a helper process has another, and helps it.
-
-    Raises UserError for a number of devices that can't share the work.
-    """
+    """The generator on the first device; on each further one a helper process has another, and helps it."""
     if len(devices) == 1:
         return load_generator(loading, devices[0], progress)
-    halves = clips_a_step(loading.config.guidance)
-    if len(devices) % halves:
-        raise UserError(f"guidance's two halves can't be shared by {len(devices)} devices: give 2, 4, 6 or 8")
-    if loading.compile and len(devices) > halves:
-        raise UserError(f"blocks that {len(devices)} devices share can't be compiled: omit compile, or give {halves}")
     ranks = start_ranks(HELPER, [str(device) for device in devices])
     try:
         ranks.order("load", replace(loading, weights=loading.weights.absolute()), torch.get_num_threads())

@@ -21,7 +21,7 @@ from ..inputs.image import image_to_tensor, read_image, upright
 from ..outputs.clip_files import DEFAULT_QUALITY, clip_writer, format_of
 from ..outputs.provenance import Provenance
 from ..outputs.record import build_record
-from ..parameters.parameter import device_names
+from ..parameters.devices import check_shares, device_names
 from ..parameters.sampling import SamplingParameters, SamplingSettings
 from ..progress import Progress
 from ..runtime.devices import (
@@ -164,7 +164,9 @@ def load(
     config_path = Path(config).expanduser().resolve() if config else None
     model_config = load_config(version, config_path)
     found = find_checkpoint(version, checkpoint, download=download)
-    devices = [choose_device(name) for name in device_names(device)] if device else [choose_device(None)]
+    names = device_names(device) if device else [None]
+    check_shares(device or "", model_config, model_config.num_frames, compile=compile)
+    devices = [choose_device(name) for name in names]
     precision = choose_precision(precision, devices[0])
     for each in devices:
         check_fp8(fp8, each)

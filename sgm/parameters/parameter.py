@@ -18,7 +18,6 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean, shortened
 
-MAX_DEVICES = 8
 CARDS = "cuda:0,cuda:1"
 FLAG_WITHOUT_VALUE = "True"  # what Fire makes of a flag without a value
 
@@ -99,21 +98,6 @@ def read_fields(instance: Any) -> None:
 def kind_of_device(device: str | None) -> str | None:
     """`cuda` for cuda:1, for cuda:0,cuda:1 and so on."""
     return device.partition(",")[0].partition(":")[0] if device else None
-
-
-def device_names(devices: str) -> list[str]:
-    """The device, or each of several, of which all make one clip. Raises UserError for several that can't."""
-    names = devices.split(",")
-    if len(names) > MAX_DEVICES:
-        raise UserError(f"device names {len(names)} devices: give at most {MAX_DEVICES}")
-    if len(names) > 1:
-        if len(set(map(kind_of_device, names))) > 1:
-            raise UserError(f"device {devices} mixes kinds of devices: give several of one kind, as in {CARDS}")
-        if "mps" in names or "cuda" in names:
-            raise UserError(f"device {devices} doesn't say which cards: give their numbers, as in {CARDS}")
-        if repeated := next((name for name in names if names.count(name) > 1 and name != "cpu"), None):
-            raise UserError(f"device {devices} names {repeated} twice: give each card once, as in {CARDS}")
-    return names
 
 
 def _read_whole(value: Any) -> int:

@@ -15,6 +15,7 @@ from ..errors import UserError, unknown_parameter
 from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
 from ..storage.files import example_folder, output_folder
 from .choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
+from .devices import check_shares
 from .parameter import (
     NAME,
     NUMBER,
@@ -22,7 +23,6 @@ from .parameter import (
     TRUTH,
     WHOLE,
     Kind,
-    device_names,
     kind_of_device,
     parameter,
     parameters_of,
@@ -206,8 +206,6 @@ class Request:
 
     def __post_init__(self) -> None:
         read_fields(self)
-        if self.device is not None:
-            device_names(self.device)
         _check_engine(self)
         model = load_config(self.version, self.config)
         example = "object.png" if model.input == "object" else "test_image.png"
@@ -220,6 +218,8 @@ class Request:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "settings", self.sampling.resolved_for(model))
+        if self.device is not None:
+            check_shares(self.device, model, self.settings.num_frames, compile=self.compile)
 
 
 def _check_engine(request: Request) -> None:

@@ -62,7 +62,7 @@ class FrameGroup:
     def check(self, num_frames: int) -> None:
         """Raise UserError if there are fewer frames than ranks."""
         if num_frames < self.size:
-            raise UserError(f"{self.size} devices can't share {num_frames} frames: give fewer devices, or more frames")
+            raise UserError(f"{self.size} devices can't share so few frames ({num_frames}): give fewer devices")
 
     def begin(self, num_frames: int) -> None:
         """Share out so many frames, as evenly as possible: the first ranks have one more."""

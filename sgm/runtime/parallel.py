@@ -152,7 +152,7 @@ class Ranks:
 
     @contextmanager
     def waiting_for_each_other(self) -> Iterator[None]:
-        """Inside, ranks need each other to go on, and none is heard: an error on one ends all. They `meet` before it."""
+        """Inside, ranks need each other to go on, and none is heard: an error on one ends all. They `meet` first."""
         try:
             yield
         except BaseException as error:

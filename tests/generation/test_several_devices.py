@@ -138,13 +138,13 @@ def test_its_record_tells_of_them(together: Together) -> None:
 def test_fewer_frames_than_ranks(together: Together) -> None:
     assert together.pipeline.generator.group is not None
     if together.pipeline.generator.group.size > 1:
-        with pytest.raises(UserError, match="devices can't share 1 frame"):
+        with pytest.raises(UserError, match="devices can't share so few frames"):
             together.pipeline(PICTURE, **{**CLIP, "num_frames": 1})
     assert together.pipeline(PICTURE, **CLIP).frames.shape[0] == 5
 
 
 def test_devices_that_can_not_share_the_work(files: Files) -> None:
-    with pytest.raises(UserError, match="guidance's two halves can't be shared by 3 devices: give 2, 4, 6 or 8"):
+    with pytest.raises(UserError, match="3 devices can't share guidance's two halves: give 2, 4, 6 or 8"):
         files.load(True, "cpu,cpu,cpu", "high")
-    with pytest.raises(UserError, match="4 devices share can't be compiled: omit compile, or give 2"):
+    with pytest.raises(UserError, match="between devices can't be compiled: omit compile, or give fewer"):
         load("svd", checkpoint=files.checkpoint, config=files.guided, device="cpu,cpu,cpu,cpu", compile=True)
