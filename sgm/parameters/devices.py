@@ -35,6 +35,6 @@ def check_shares(devices: str, model: ModelConfig, num_frames: int, *, compile: 
     if count % halves:
         raise UserError(f"{count} devices can't share guidance's two halves: give 2, 4, 6 or 8")
     if compile and count > halves:
-        raise UserError(f"blocks that share frames between devices can't be compiled: omit compile, or give fewer")
+        raise UserError("blocks that share frames between devices can't be compiled: omit compile, or give fewer")
     if num_frames < count // halves:
         raise UserError(f"{count} devices can't share so few frames ({num_frames}): give {num_frames * halves} devices")
