@@ -18,8 +18,8 @@ from sgm import __version__
 from sgm.benchmark import __main__ as benchmark
 from sgm.checkpoint import __main__ as checkpoint
 from sgm.config import RELEASES, load_config
-from sgm.evaluation import __main__ as evaluation
 from sgm.diffusion.edm import clips_a_step
+from sgm.evaluation import __main__ as evaluation
 from sgm.parameters.__main__ import parameters_page
 from sgm.parameters.presets import PRESETS
 from sgm.parameters.sample_command import SAMPLE

@@ -57,7 +57,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(folder / "weights.safetensors", *configs)
 
 
-@pytest.fixture(scope="module", params=[(2, True), (4, True), (3, False)], ids=["halves", "both", "frames"])
+FRAMES_ALONE = pytest.param((3, False), id="frames", marks=pytest.mark.slow)  # as svd_tiny in tests/batch
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param((2, True), id="halves"), pytest.param((4, True), id="both"), FRAMES_ALONE]
+)
 def together(request: pytest.FixtureRequest, files: Files) -> Iterator[Together]:
     """Two halves of guidance; halves whose frames are shared as well; frames alone."""
     count, guided = request.param
