@@ -24,6 +24,11 @@ class GuidanceConfig:
     min_scale: Annotated[float, Bounds(0, 100)]
     max_scale: Annotated[float, Bounds(0, 100)]
 
+    @property
+    def has_effect(self) -> bool:
+        """Whether it leads anywhere: if every scale is 1, it gives the conditional prediction alone."""
+        return not self.min_scale == self.max_scale == 1
+
 
 @dataclass(frozen=True)
 class ScalarConfig:

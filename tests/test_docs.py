@@ -18,11 +18,13 @@ from sgm import __version__
 from sgm.benchmark import __main__ as benchmark
 from sgm.checkpoint import __main__ as checkpoint
 from sgm.config import RELEASES, load_config
+from sgm.diffusion.edm import clips_a_step
 from sgm.evaluation import __main__ as evaluation
 from sgm.parameters.__main__ import parameters_page
 from sgm.parameters.presets import PRESETS
 from sgm.parameters.sample_command import SAMPLE
 from sgm.runtime.devices import MEMORY_MODES, tensor_bytes
+from sgm.runtime.frame_sharing import shares
 from sgm.training import __main__ as training
 from tests.pages import (
     PAGES,
@@ -151,6 +153,16 @@ def test_memory_is_what_is_counted() -> None:
         for version, figure in {"svd": svd, "svd_xt": svd_xt, "sv3d_p": sv3d}.items():
             counted = tensor_bytes(mode, load_config(version), torch.device("cuda"), torch.float16, fp8=fp8)
             assert float(figure) == pytest.approx(counted / 1e9, rel=0.02), (name, version)
+
+
+def test_predictions_for_several_cards_are_counted() -> None:
+    for name, frames, *predictions in tables("docs/several_cards.md", "How much faster")[0]:
+        config = load_config(code_names(name)[0])
+        assert int(frames) == config.num_frames
+        halves = clips_a_step(config.guidance)
+        for cards, prediction in zip((2, 4, 8), predictions, strict=True):
+            most = max(shares(config.num_frames, cards // halves))
+            assert float(prediction) == pytest.approx(halves * config.num_frames / most, abs=0.005)
 
 
 def test_presets_are_described_as_they_are() -> None:

@@ -90,8 +90,8 @@ class Maker:
         return [job.outcome(ends_run=lost) for job in jobs]
 
     def has_lost_its_device(self) -> bool:
-        """Whether the model is on a graphics card that answers this process no more (see `is_lost`)."""
-        return self._pipeline is not None and is_lost(self._pipeline.device)
+        """Whether a graphics card with the model answers no more (see `is_lost`), or its process has ended."""
+        return self._pipeline is not None and (self._pipeline.is_lost or is_lost(self._pipeline.device))
 
     def trying_twice(self, work: Callable[[], T]) -> T:
         """What the work returns; once more where it fails for a reason that may pass."""

@@ -87,7 +87,7 @@ def guidance_scales(config: GuidanceConfig, num_frames: int) -> Tensor:
 
 def clips_a_step(config: GuidanceConfig) -> int:
     """How many predictions a step takes for a clip: the two of guidance, or one where every scale is 1."""
-    return 1 if config.min_scale == config.max_scale == 1 else 2
+    return 2 if config.has_effect else 1
 
 
 def guide(unconditional: Tensor, conditional: Tensor, scales: Tensor) -> Tensor:

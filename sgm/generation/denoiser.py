@@ -15,6 +15,7 @@ from ..diffusion.edm import SAMPLERS, SCHEDULES, Denoiser, Track, denoise, guida
 from ..models.conditioner import Conditioning
 from ..models.feature_cache import FeatureCache
 from ..models.unet import VideoUNet
+from ..runtime.frame_sharing import FrameGroup
 
 Network = Callable[[Tensor, Tensor], Tensor]
 Watch = Callable[[float, Tensor], object]  # called with a noise level and the latents denoised at it
@@ -63,6 +64,31 @@ def one_by_one(networks: Sequence[Network]) -> Network:
     return network
 
 
+def one_each(networks: Sequence[Network], group: FrameGroup) -> Network:
+    """Networks called at the same time, each by one group of ranks, equal to the same called one by one.
+
+    Of a group's ranks each is given its own frames of the network's clips.
+    """
+
+    def network(scaled: Tensor, noise: Tensor) -> Tensor:
+        count, size = len(networks), group.size
+        parts = list(zip(networks, scaled.chunk(count), noise.chunk(count), strict=True))
+
+        def call(index: int) -> Tensor:
+            one, *given = parts[index // size]
+            if size == 1:
+                return one(*given)
+            with group.ranks.waiting_for_each_other():
+                return one(*(group.own_frames(each) for each in given))
+
+        if size > 1:
+            group.ranks.meet()
+        made = [tensor.to(scaled.device) for tensor in group.ranks.share(call, count * size)]
+        return torch.cat([group.join(made[start : start + size]) for start in range(0, len(made), size)])
+
+    return network
+
+
 def conditional_denoiser(network: Network) -> Denoiser:
     """A function (noisy latents (b t, c, h, w), sigma ()) -> denoised latents, of a network of b clips."""
     return lambda noisy, sigma: denoise(network, noisy, sigma.to(noisy.device).expand(len(noisy)))
@@ -84,24 +110,34 @@ def guided_denoiser(network: Network, scales: Tensor) -> Denoiser:
 
 
 def make_denoiser(
-    unet: VideoUNet, conditioning: Conditioning, scales: Tensor, solver: Solver, *, in_turn: bool = False
+    unet: VideoUNet,
+    conditioning: Conditioning,
+    scales: Tensor,
+    solver: Solver,
+    *,
+    in_turn: bool = False,
+    group: FrameGroup | None = None,
 ) -> Denoiser:
     """The denoiser of b clips, with guidance where it has an effect and the solver asks for it.
 
     If every scale (b t,) is 1, guided and conditional predictions are the same. `in_turn`: the unconditional and the
-    conditional clips go through the UNet one after the other, not as one batch.
+    conditional clips go through the UNet one after the other, not as one batch; with `group`, each on a group of ranks.
     """
 
+    def network_of(conditions: Sequence[Conditioning]) -> Network:
+        if group is not None:
+            group.begin(conditioning.num_frames)
+            own = [one.of_frames(group.own) for one in conditions]
+            return one_each([conditioned_network(unet, [one], solver.cache_interval) for one in own], group)
+        if in_turn:
+            return one_by_one([conditioned_network(unet, [one], solver.cache_interval) for one in conditions])
+        return conditioned_network(unet, conditions, solver.cache_interval)
+
     def conditional() -> Denoiser:
-        return conditional_denoiser(conditioned_network(unet, [conditioning], solver.cache_interval))
+        return conditional_denoiser(network_of([conditioning]))
 
     def guided() -> Denoiser:
-        both = [conditioning.unconditional(), conditioning]
-        if in_turn:
-            network = one_by_one([conditioned_network(unet, [one], solver.cache_interval) for one in both])
-        else:
-            network = conditioned_network(unet, both, solver.cache_interval)
-        return guided_denoiser(network, scales)
+        return guided_denoiser(network_of([conditioning.unconditional(), conditioning]), scales)
 
     if bool((scales == 1).all()):
         return conditional()
@@ -146,15 +182,17 @@ def sample_latents(
     solver: Solver,
     *,
     in_turn: bool = False,
+    group: FrameGroup | None = None,
     track: Track = iter,
     watch: Watch | None = None,
 ) -> Tensor:
     """The scaled latents of b clips, float32, from unit noise (b t, c, h, w) of their shape.
 
     Up to rounding, a clip's are the same in any company. `track` wraps the steps; `watch` sees each denoised result.
+    With `group`, all ranks call this with the same.
     """
     scales = guidance_scales(guidance, conditioning.num_frames).repeat(conditioning.num_clips).to(noise.device)
-    denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn)
+    denoiser = make_denoiser(unet, conditioning, scales, solver, in_turn=in_turn, group=group)
     if watch is not None:
         denoiser = watched(denoiser, watch)
     sigmas = SCHEDULES[solver.schedule](solver.num_steps)  # on the CPU, where each step's level is read

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +19,29 @@ from ..models.video_model import VideoModel
 from ..parameters.sampling import SamplingSettings
 from ..progress import Progress
 from ..runtime.devices import give_back_memory
+from ..runtime.frame_sharing import FrameGroup
 from ..runtime.offloading import Placement
+from ..runtime.parallel import Ranks, SharedError
 from ..stages import Stages
 from .denoiser import Solver, Watch, sample_latents
 
 
 @dataclass(frozen=True)
 class FrameGenerator:
-    """A model on its device, which turns pictures into frames and shows its progress."""
+    """A model on its device, which turns pictures into frames and shows its progress.
+
+    group: this process's place among those that share the work, where there are several; each has such a generator.
+    """
 
     model: VideoModel
     placement: Placement
     progress: Progress
+    group: FrameGroup | None = None
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The processes that share the work, where there are several."""
+        return self.group.ranks if self.group else None
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +74,8 @@ class FrameGenerator:
 
         All images have the same size, and all clips the same number of frames and solver. `watch` sees every step.
         """
+        if self.group is not None:
+            self.group.check(settings[0].num_frames)
         images = [image.to(self.device) for image in images]
         # 1. Draw all of each clip's noise, in the released sampler's order.
         noises = [self._draw_noise(image, of_clip) for image, of_clip in zip(images, settings, strict=True)]
@@ -74,7 +88,7 @@ class FrameGenerator:
         # 3. Turn noise into the clips' latents, step by step.
         with stages.measure("sampling"):
             start_noise = torch.cat([start for _, start in noises])
-            latents = self._sample(Conditioning.join(conditions), start_noise, solver_of(settings[0]), watch)
+            latents = self.sample_from(Conditioning.join(conditions), start_noise, solver_of(settings[0]), watch)
         return list(latents.chunk(len(images)))
 
     def decode(self, latents: Tensor, image: Tensor, settings: SamplingSettings, stages: Stages) -> Iterator[Tensor]:
@@ -83,26 +97,33 @@ class FrameGenerator:
         Between chunks the decoder's weights are not in use, so that other stages may have the device's memory.
         """
         give_back_memory(self.device)  # the sampler's memory blocks have other sizes than the decoder's
-        decoder, mode = self.model.first_stage, self.placement.mode
+        decoder = self.chunk_decoder(self.placement.mode.frames_at_once or settings.decoding_t)
+        chunks = latents.split(len(latents) if settings.decode == "seamless" else settings.decoding_t)
+        together = self.ranks.size if self.ranks else 1
         with self.progress.stage("decoding", len(latents), unit="frame") as advance:
-            chunks = decode(
-                decoder,
-                latents,
-                chunk=len(latents) if settings.decode == "seamless" else settings.decoding_t,
-                at_once=mode.frames_at_once or settings.decoding_t,
-                keep_on_device=mode.frames_at_once is None,
-                advance=advance,
-                warn=self.progress.say,
-            )
-            left = len(latents)
-            while left:
-                with stages.measure("decoding"), torch.inference_mode(), self.placement.at_work(decoder):
-                    frames = next(chunks)
-                    left -= len(frames)
-                    if not left and self.config.ends_at_input:
-                        frames[-1] = image[0]
-                    frames = ((frames + 1) / 2).clamp(0, 1)
-                yield frames
+            for start in range(0, len(chunks), together):
+                with stages.measure("decoding"), torch.inference_mode():
+                    decoded = self.decode_chunks(chunks[start : start + together], decoder)
+                    if self.config.ends_at_input and start + together >= len(chunks):
+                        decoded[-1][-1] = image[0]
+                    decoded = [((frames + 1) / 2).clamp(0, 1) for frames in decoded]
+                for frames in decoded:
+                    advance(len(frames))
+                    yield frames
+
+    def chunk_decoder(self, at_once: int) -> ChunkDecoder:
+        """What decodes a clip's chunks on this device, at most so many frames at a time."""
+        keep_on_device = self.placement.mode.frames_at_once is None
+        return ChunkDecoder(self.model.first_stage, at_once, keep_on_device, self.progress.say)
+
+    def decode_chunks(self, chunks: Sequence[Tensor], decoder: ChunkDecoder) -> list[Tensor]:
+        """The frames of each chunk (see `ChunkDecoder`); with ranks each on one of them, and all of them on rank 0."""
+        if self.ranks is not None:
+            self.ranks.order("decode", [chunk.cpu() for chunk in chunks], decoder.at_once)
+        with self.placement.at_work(self.model.first_stage):
+            if self.ranks is None:
+                return [decoder(chunk) for chunk in chunks]
+            return self.ranks.collect(lambda index: decoder(chunks[index].to(self.device)), len(chunks))
 
     def _draw_noise(self, image: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
         """Noise for the image, of its shape, and noise to start from, (t, latent_channels, h, w)."""
@@ -126,20 +147,29 @@ class FrameGenerator:
         with self.placement.at_work(conditioner):
             return conditioner(image, noise, settings.cond_aug, values, settings.num_frames, prompt)
 
-    def _sample(self, conditioning: Conditioning, noise: Tensor, solver: Solver, watch: Watch | None) -> Tensor:
-        """The clips' latents; if memory runs out for a single clip, retried in the next lower memory mode."""
+    def sample_from(
+        self, conditioning: Conditioning, noise: Tensor, solver: Solver, watch: Watch | None = None
+    ) -> Tensor:
+        """The scaled latents of clips, on the device, from their conditions and unit noise (b t, c, h, w).
+
+        If memory runs out for a single clip, it is retried in the next lower memory mode, on all ranks where there are
+        several.
+        """
+        if self.ranks is not None:
+            self.ranks.order("sample", conditioning.to("cpu"), noise.cpu(), solver)
+        conditioning, noise = conditioning.to(self.device), noise.to(self.device)
         track = partial(self.progress.track, "sampling")
-        unet, guidance = self.model.unet, self.config.guidance
+        unet, guidance, ranks = self.model.unet, self.config.guidance, self.ranks
         kind = (len(noise) // conditioning.num_clips, *noise.shape[2:])
         while True:
             try:
                 self.placement.use_for(kind)
                 with self.placement.at_work(unet):
-                    in_turn = self.placement.mode.guidance_in_turn
-                    return sample_latents(
-                        unet, conditioning, noise, guidance, solver, in_turn=in_turn, track=track, watch=watch
-                    )
+                    how: dict[str, Any] = {"in_turn": self.placement.mode.guidance_in_turn, "group": self.group}
+                    return sample_latents(unet, conditioning, noise, guidance, solver, **how, track=track, watch=watch)
             except (RuntimeError, MemoryError) as error:
+                if ranks is not None and not isinstance(error, SharedError):
+                    raise  # the others are still at it
                 if not is_out_of_memory(error) or not self.placement.can_lower or conditioning.num_clips > 1:
                     raise
             # Outside the handler the error is gone, and with it the failed attempt's hold on its memory.
@@ -153,46 +183,40 @@ def solver_of(settings: SamplingSettings) -> Solver:
     return Solver(**{field.name: getattr(settings, field.name) for field in fields(Solver)})
 
 
-def decode(
-    autoencoder: Autoencoder,
-    latents: Tensor,
-    *,
-    chunk: int,
-    at_once: int,
-    keep_on_device: bool,
-    advance: Callable[[int], object],
-    warn: Callable[[str], object],
-) -> Iterator[Tensor]:
-    """The frames of one clip's scaled latents (t, c, h, w), chunk after chunk: (n, 3, H, W), about [-1, 1], on the CPU.
+@dataclass
+class ChunkDecoder:
+    """Decodes chunks of a clip, each by itself, as many frames at a time as there has been memory for.
 
-    Args:
-        autoencoder: with its decoder's weights on the latents' device.
-        latents: the clip.
-        chunk: how many frames are decoded with knowledge of each other; chunks are independent.
-        at_once: how many of these are computed at a time. Fewer than a chunk are computed layer by layer, with the same
-            result; when memory runs out, their number is halved.
-        keep_on_device: whether what is kept between layers stays on the device, until memory runs out there.
-        advance: called with the number of frames just finished.
-        warn: called with a one-line message when memory runs out.
+    autoencoder: with its decoder's weights on the latents' device. at_once: how many frames are computed at a time;
+    fewer than a chunk are computed layer by layer, with the same result; when memory runs out, their number is halved.
+    keep_on_device: whether what is kept between layers stays on the device, until memory runs out there. warn: called
+    with a one-line message when memory runs out.
     """
-    for part in latents.split(chunk):
+
+    autoencoder: Autoencoder
+    at_once: int
+    keep_on_device: bool
+    warn: Callable[[str], object]
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """The frames (n, 3, H, W), about [-1, 1], on the CPU, of scaled latents (n, c, h, w)."""
         while True:
             try:
-                frames = _decode_chunk(autoencoder, part, at_once, keep_on_device).cpu()
-                break
+                return self._decode(latents).cpu()
             except (RuntimeError, MemoryError) as error:
-                at_once = min(at_once, len(part))
-                if not is_out_of_memory(error) or (at_once == 1 and not keep_on_device):
+                self.at_once = min(self.at_once, len(latents))
+                if not is_out_of_memory(error) or (self.at_once == 1 and not self.keep_on_device):
                     raise
             # Outside the handler the error is gone, and with it the failed attempt's hold on its memory.
-            tried, at_once, keep_on_device = at_once, max(at_once // 2, 1), False
-            warn(f"warning: out of memory decoding {tried} frames at a time; now {at_once}, with the same result")
+            tried, self.at_once, self.keep_on_device = self.at_once, max(self.at_once // 2, 1), False
+            self.warn(
+                f"warning: out of memory decoding {tried} frames at a time; now {self.at_once}, with the same result"
+            )
             give_back_memory(latents.device)
-        advance(len(part))
-        yield frames
 
-
-def _decode_chunk(autoencoder: Autoencoder, latents: Tensor, at_once: int, keep_on_device: bool) -> Tensor:
-    if at_once >= len(latents):
-        return autoencoder.decode(latents, len(latents))
-    return decode_streaming(autoencoder, latents, at_once, latents.device if keep_on_device else "cpu")
+    def _decode(self, latents: Tensor) -> Tensor:
+        if self.at_once >= len(latents):
+            return self.autoencoder.decode(latents, len(latents))
+        return decode_streaming(
+            self.autoencoder, latents, self.at_once, latents.device if self.keep_on_device else "cpu"
+        )

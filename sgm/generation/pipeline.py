@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,24 @@ from PIL import Image
 from ..checkpoint.files import Checkpoint
 from ..checkpoint.finding import add_text, find_checkpoint
 from ..checkpoint.interpolators import find_interpolator
-from ..checkpoint.loading import load_model
-from ..checkpoint.loading_interpolator import config_of
-from ..checkpoint.text_adapter import add_text_adapter, check_text_adapter
+from ..checkpoint.text_adapter import check_text_adapter
 from ..config import ModelConfig, load_config
 from ..enhance.ema_vfi import NetworkInterpolator
 from ..errors import UserError
 from ..inputs.image import image_to_tensor, read_image, upright
 from ..outputs.record import build_record
+from ..parameters.devices import check_shares, device_names
 from ..parameters.sampling import SamplingParameters, SamplingSettings
-from ..parameters.text_adapter import with_text_adapter, without_text
+from ..parameters.text_adapter import with_text_adapter
 from ..progress import Progress
-from ..runtime.compilation import compile_blocks
 from ..runtime.devices import (
-    MEMORY_MODES,
     PRECISIONS,
     check_fp8,
     choose_device,
-    choose_memory,
     choose_precision,
     clips_with_room,
     give_back_memory,
 )
-from ..runtime.fp8 import use_fp8
-from ..runtime.offloading import Placement, weights_device
 from ..stages import Stages
 from ..storage.files import describe_file
 from ..watermark.embedding import embed_watermark
@@ -49,6 +42,7 @@ from .finishing import Finisher
 from .fitting import fit
 from .frames import FrameGenerator, solver_of
 from .interpolator import place_interpolator
+from .loading import Loading, load_generators
 from .prompting import remarks_on_prompt
 
 
@@ -135,7 +129,8 @@ def load(
         download: whether missing weights may be downloaded from the repository.
         config: a YAML file that describes the model; by default `configs/<version>.yaml` of the project.
         text_adapter: a .safetensors file with which an svd version reads prompts.
-        device: "cuda", "cuda:1", "mps" or "cpu"; by default the first available of cuda, mps and cpu.
+        device: "cuda", "cuda:1", "mps" or "cpu", or several that make each clip together, such as "cuda:0,cuda:1"; by
+            default the first available of cuda, mps and cpu.
         precision: "fp16", "bf16" or "fp32", of the UNet and the image tower; by default fp16 on cuda, else fp32.
         fp8: "off", "weights" (the UNet's in 8 bits), or "linears" (most of its matrix products in 8 bits as well).
         memory: "high", "low", "lowest" (see `MEMORY_MODES`), or "auto", the first that fits.
@@ -158,34 +153,23 @@ def load(
         found = add_text(found, adapter, model_config.text, download=download)
     if interpolator is not None:
         found = replace(found, interpolator=find_interpolator(interpolator))
-    torch_device = choose_device(device)
-    precision = choose_precision(precision, torch_device)
-    check_fp8(fp8, torch_device)
-    dtype, weights = PRECISIONS[precision], found.interpolator
-    network = None if weights is None else config_of(weights)
-    memory = choose_memory(memory, model_config, torch_device, dtype, fp8=fp8 != "off", interpolator=network)
-    stages = Stages(str(torch_device))
+    names = device_names(device) if device else [None]
+    check_shares(device or "", model_config, model_config.num_frames, compile=compile)
+    devices = [choose_device(name) for name in names]
+    precision = choose_precision(precision, devices[0])
+    for each in devices:
+        check_fp8(fp8, each)
+    stages = Stages(str(devices[0]))
     with stages.measure("loading"):
         with progress.stage("hashing", total=1, unit="file"):
             checkpoint_files = found.describe()
-        home = weights_device(MEMORY_MODES[memory], torch_device)
-        model = load_model(
-            without_text(model_config) if adapter else model_config,
-            found.path,
-            device=home,
-            dtype=dtype,
-            track=partial(progress.track, "loading", unit="tensor"),
-        )
-        if adapter:
-            model = add_text_adapter(model, found, model_config, device=home, dtype=dtype)
-        if fp8 != "off":
-            use_fp8(model.unet, linears=fp8 == "linears")
-        placement = Placement(model, torch_device, memory)
-        by_network = None if weights is None else place_interpolator(weights, placement, dtype, progress)
-        if compile:
-            compile_blocks(model.unet)
+        generator = load_generators(Loading(model_config, found, precision, fp8, memory, compile), devices, progress)
+        by_network = None
+        if found.interpolator is not None:
+            dtype = PRECISIONS[precision]
+            by_network = place_interpolator(found.interpolator, generator.placement, dtype, progress)
     return Pipeline(
-        FrameGenerator(model, placement, progress),
+        generator,
         precision=precision,
         checkpoint_files=checkpoint_files,
         fp8=fp8,
@@ -227,6 +211,16 @@ class Pipeline:
         mode = self.generator.placement.mode
         network = None if self.interpolator is None else self.interpolator.network.config
         return clips_with_room(mode, self.config, self.device, dtype, fp8=fp8, interpolator=network)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a process that helps this one has ended, so that it can make no more clips."""
+        return self.generator.ranks is not None and self.generator.ranks.are_lost
+
+    def close(self) -> None:
+        """End the processes that help this one, where there are any; the end of the program does, too."""
+        if self.generator.ranks is not None:
+            self.generator.ranks.close()
 
     def give_back_memory(self) -> None:
         """Release the memory that a failed attempt has left behind."""
@@ -319,6 +313,7 @@ class Pipeline:
             fp8=self.fp8,
             memory=self.generator.placement.name,
             threads=torch.get_num_threads(),
+            ranks=self.generator.ranks.size if self.generator.ranks else 1,
             clips_at_once=clips_at_once,
             stages={**self.loading, **stages},
             elevations_deg=settings.orbit.elevations_deg if settings.orbit else None,

@@ -183,6 +183,18 @@ class Conditioning:
             vector=torch.cat([condition.vector for condition in conditions]),
         )
 
+    def to(self, device: torch.device | str) -> "Conditioning":
+        """The same on a device."""
+        return Conditioning(self.crossattn.to(device), self.concat.to(device), self.vector.to(device))
+
+    def of_frames(self, own: slice) -> "Conditioning":
+        """Of some frames of each clip."""
+        concat, vector = (
+            rearrange(rearrange(each, "(b t) ... -> b t ...", t=self.num_frames)[:, own], "b t ... -> (b t) ...")
+            for each in (self.concat, self.vector)
+        )
+        return Conditioning(self.crossattn, concat, vector)
+
     def unconditional(self) -> "Conditioning":
         """The same scalars without the image: what guidance leads away from."""
         return Conditioning(torch.zeros_like(self.crossattn), torch.zeros_like(self.concat), self.vector)

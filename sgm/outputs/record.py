@@ -9,8 +9,8 @@ checkpoint  path, sha256 (for a folder, one for each file read), and for weights
             that uses CLIP's text tower text_tower: the same as for the checkpoint; of a network that made frames
             between others, interpolator: release, path, sha256
 model       the model's complete configuration
-device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a CPU), and
-            device_name (the graphics card's)
+device, precision, fp8, memory (the mode), threads (torch's, which decide how sums are rounded on a CPU), ranks (the
+            processes, one a device, that made it together), and device_name (the graphics card's)
 output      frames, width, height, fps; when saved, formats and quality
 camera      elevations_deg, azimuths_deg: one angle per view that was generated (orbits only)
 files       SHA-256 of each of the clip's files, by what follows the clip's name: .mp4, /0000.jpg ... (added when saved)
@@ -153,6 +153,7 @@ OPTIONAL: dict[str, dict[str, Check] | Check] = {
     "fp8": _is_text,
     "memory": _is_text_or_none,
     "threads": _is_count,
+    "ranks": _is_count,
     "clips_at_once": _is_count,
     "output": {"formats": _are_texts, "quality": _is_number},
     "camera": {"elevations_deg": _are_numbers, "azimuths_deg": _are_numbers},
@@ -175,6 +176,7 @@ def build_record(
     fp8: str,
     memory: str,
     threads: int,
+    ranks: int,
     clips_at_once: int,
     stages: Mapping[str, Mapping[str, Any]],
     elevations_deg: Sequence[float] | None = None,
@@ -200,6 +202,7 @@ def build_record(
         "fp8": fp8,
         "memory": memory,
         "threads": threads,
+        "ranks": ranks,
         "clips_at_once": clips_at_once,
         "output": {"frames": frames, "width": width, "height": height, "fps": fps},
         "packages": package_versions(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .parameter import DEVICE, NAME, TRUTH, parameter
+from .parameter import DEVICE, DEVICES, NAME, TRUTH, parameter
 
 SCHEDULES = ("karras", "ays")  # computed in `sgm.diffusion.edm`
 SAMPLERS = ("euler", "heun", "dpmpp_2m")  # of `sgm.diffusion.edm`
@@ -13,12 +13,14 @@ FP8_MODES = ("off", "weights", "linears")  # see `sgm.runtime.fp8`
 MEMORY_MODES = ("high", "low", "lowest")  # see `sgm.runtime.devices`
 
 
-def device_parameter() -> Any:
-    """The field for the device."""
+def device_parameter(*, several: bool = False) -> Any:
+    """The field for the device, or for several that make a clip together."""
+    more = " Several cards, as in cuda:0,cuda:1, make each clip together." if several else ""
     return parameter(
         None,
-        DEVICE,
-        "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu).",
+        DEVICES if several else DEVICE,
+        "What to compute on: a graphics card (cuda; cuda:1 is the second one; mps on a Mac) or the processor (cpu)."
+        + more,
         default_text="cuda if available, else mps or cpu",
     )
 

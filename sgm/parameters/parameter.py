@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean, shortened
 
+CARDS = "cuda:0,cuda:1"
 FLAG_WITHOUT_VALUE = "True"  # what Fire makes of a flag without a value
 
 
@@ -95,8 +96,8 @@ def read_fields(instance: Any) -> None:
 
 
 def kind_of_device(device: str | None) -> str | None:
-    """`cuda` for cuda:1 and so on."""
-    return device.partition(":")[0] if device else None
+    """`cuda` for cuda:1, for cuda:0,cuda:1 and so on."""
+    return device.partition(",")[0].partition(":")[0] if device else None
 
 
 def _read_whole(value: Any) -> int:
@@ -173,6 +174,10 @@ def _read_device(value: Any) -> str:
     return name if name.startswith("cuda") else name.removesuffix(":0")
 
 
+def _read_devices(value: Any) -> str:
+    return ",".join(_read_device(name.strip()) for name in str(value).split(","))
+
+
 WHOLE = Kind(_read_whole, "a whole number", "N")
 SEED = Kind(_read_seed, "random, or a whole number", "N|random")
 NUMBER = Kind(_read_number, "a number", "X")
@@ -183,3 +188,4 @@ PATH = Kind(_read_path, "the path of a local file or folder", "PATH")
 INTERVAL = Kind(_read_interval, "two numbers", "LOW,HIGH", ", the lower one first, such as [0.1,100]")
 ANGLES = Kind(_read_numbers, "a number of degrees", "DEGREES", ", or a list such as [10,20,10]")
 DEVICE = Kind(_read_device, "cuda, cuda:1, mps or cpu", "DEVICE")
+DEVICES = Kind(_read_devices, f"cuda, cuda:1, mps or cpu, or several as in {CARDS}", "DEVICE,...")

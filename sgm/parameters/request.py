@@ -15,6 +15,7 @@ from ..errors import UserError, unknown_parameter
 from ..outputs.clip_files import DEFAULT_FORMATS, DEFAULT_QUALITY, FORMATS
 from ..storage.files import example_folder, output_folder
 from .choices import MEMORY_MODES, compile_parameter, device_parameter, fp8_parameter, precision_parameter
+from .devices import check_shares
 from .parameter import (
     NAME,
     NUMBER,
@@ -122,7 +123,7 @@ class Request:
         low=1,
         high=100,
     )
-    device: str | None = device_parameter()
+    device: str | None = device_parameter(several=True)
     precision: str | None = precision_parameter()
     fp8: str = fp8_parameter()
     memory: str = parameter(
@@ -233,9 +234,13 @@ class Request:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "settings", self.sampling.resolved_for(model))
+        if self.device is not None:
+            check_shares(self.device, model, self.settings.num_frames, compile=self.compile)
 
 
 def _check_engine(request: Request) -> None:
+    if request.engine == "ray" and "," in (request.device or ""):
+        raise UserError(f"device {request.device} is for one clip at a time, and engine ray for many: omit one of them")
     if request.engine != "ray":
         for name in ("ray_address", "gpus_per_worker", "cpus_per_worker"):
             if getattr(request, name) is not None:

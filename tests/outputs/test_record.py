@@ -40,6 +40,7 @@ def sources(tmp_path):
         "fp8": "weights",
         "memory": "high",
         "threads": 3,
+        "ranks": 2,
         "clips_at_once": 1,
         "stages": {"sampling": {"seconds": 1.5, "peak_memory_bytes": 1000, "memory": "resident"}},
     }
@@ -66,7 +67,7 @@ def test_everything_is_there_and_survives_the_file(tmp_path, sources):
     assert record["stages"] == sources["stages"]
     assert (record["device"], record["device_name"]) == ("cpu", None)
     assert (record["precision"], record["fp8"]) == ("fp32", "weights")
-    assert (record["memory"], record["threads"]) == ("high", 3)
+    assert (record["memory"], record["threads"], record["ranks"]) == ("high", 3, 2)
     assert record["packages"]["numpy"] == np.__version__
     assert record["packages"]["python"] == sys.version.split()[0]
     assert "camera" not in record
