@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 import sgm
-from sgm.__main__ import sample
-from sgm.parameters.sample_command import run
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ["--num_frames", "2", "--num_steps", "1", "--width", "32", "--height", "32", "--device", "cpu"]
@@ -105,7 +103,8 @@ def test_an_installed_sgm_makes_a_clip_as_the_checkout_does(python, tmp_path: Pa
     made = python("-m", "sgm", "--version", "svd_tiny", *SMALL)
     assert made.returncode == 0, made.stderr
     here = tmp_path / "here" / "outputs" / "svd_tiny"
-    assert run(sample, ["--version", "svd_tiny", *SMALL, "--output_folder", str(tmp_path / "checkout")]) == 0
+    command = [sys.executable, "-W", "error", PROJECT / "sample.py", "--version", "svd_tiny", *SMALL]
+    subprocess.run([*command, "--output_folder", tmp_path / "checkout"], cwd=tmp_path, check=True, capture_output=True)
     frames = [(folder / "test_image" / "0001.jpg").read_bytes() for folder in (here, tmp_path / "checkout")]
     assert frames[0] == frames[1]
     assert (here / "test_image.mp4").stat().st_size > 0
