@@ -264,7 +264,7 @@ def test_a_worker_whose_card_is_lost_dies_for_another_to_make_its_item(monkeypat
     items, attempts = plan_items(request, warn=print), ray_engine._Attempts()
     calls = {name: SimpleNamespace(remote=getattr(attempts, name)) for name in ("deaths", "begin", "end")}
     worker = ray_engine._Worker(request, None, ray_cluster.Workers(1, 1, 1.0, "cuda"), SimpleNamespace(**calls))
-    maker = Maker(request, None, Progress(quiet=True), pipeline=SimpleNamespace(device="cuda"))
+    maker = Maker(request, None, Progress(quiet=True), pipeline=SimpleNamespace(device="cuda", is_lost=False))
     monkeypatch.setattr(maker, "make", lambda items: [None] * len(items))
     monkeypatch.setattr("sgm.batch.make.is_lost", lambda device: device == "cuda")
     with pytest.raises(SystemExit, match="1"):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgm.config import NO_TEXT
 from sgm.models import layers as attention_module
 from sgm.models.layers import CrossAttention, SelfAttention, SpatialBlock, TemporalBlock
 
@@ -75,7 +76,7 @@ def test_spatial_block_is_the_plain_one(context_tokens: int) -> None:
 
 @pytest.mark.parametrize("context_tokens", [1, 4])
 def test_temporal_block_is_the_plain_one_pixel_by_pixel(context_tokens: int) -> None:
-    block = TemporalBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS)
+    block = TemporalBlock(CHANNELS, CONTEXT_DIM, HEAD_CHANNELS, NO_TEXT)
     tokens, context = torch.randn(2 * 3, 7, CHANNELS), torch.randn(2, context_tokens, CONTEXT_DIM)
     result = block(tokens, context, num_frames=3)
     for clip in range(2):
