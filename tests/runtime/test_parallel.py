@@ -86,7 +86,7 @@ def test_a_killed_helper_ends_all(started: Ranks) -> None:
     start = time.monotonic()
     with pytest.raises(LostRankError, match=r"the process on cpu \(rank 2\) was killed \(SIGKILL\)"):
         together(started, "die", 2)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30, "long before any time limit"
     assert started.are_lost
     assert not any(child.is_running() for child in children)
     with pytest.raises(LostRankError, match="load the model again"):
